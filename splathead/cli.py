@@ -1,0 +1,109 @@
+"""Command lines of the numbered scripts: one YAML plus flags that override the script's own section.
+
+Every field of the section is a flag (``--batch_size 4`` or ``--batch-size 4``; booleans ``--amp`` and
+``--no-amp``; nested fields ``--model.base_ch 16``); their help is the dataclass's own documentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from splathead.config import Config, ConfigError, load_config, validate
+
+DEFAULT_CONFIG = "configs/quick.yaml"
+
+
+@dataclasses.dataclass
+class ScriptRun:
+    """What a script gets: the configuration with flags applied, and how to run."""
+
+    config: Config
+    force: bool
+    jobs: int
+    max_subjects: int
+
+
+# flags of the published study's scripts that name a nested field of ours
+ALIASES = {"--base_ch": "--model.base_ch", "--lr": "--learning_rate", "--normal_backend": "--backend"}
+
+
+def _shared_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help=f"YAML configuration (default {DEFAULT_CONFIG})")
+    parser.add_argument("--force", action="store_true", help="make everything of this stage again")
+    parser.add_argument("--jobs", type=int, default=None, help="subjects in parallel (default: one per core)")
+    parser.add_argument("--max_subjects", "--max-subjects", "--limit", type=int, default=0, help="use the first N subjects only")
+    parser.add_argument("--seed", type=int, default=None, help="random seed (default: the configuration's)")
+    parser.add_argument("--device", default=None, help="auto | cpu | cuda (default: the configuration's)")
+    parser.add_argument("--dask", default="", metavar="ADDRESS", help="run subjects on a dask scheduler at ADDRESS")
+    return parser
+
+
+def core_count() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def parse(description: str, section: str, examples: Sequence[str], argv: Sequence[str] | None = None) -> ScriptRun:
+    """Parse a stage script's command line: shared flags, then flags of ``config.<section>`` through tyro."""
+    import tyro
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    shared = _shared_parser()
+    epilog = "examples:\n" + "\n".join(f"  {line}" for line in examples)
+    if any(flag in argv for flag in ("-h", "--help")):
+        print(f"{description}\n\n{epilog}\n\nshared flags:")
+        print(shared.format_help().split("\n\n", 1)[1])
+    options, rest = shared.parse_known_args(argv)
+    rest = [_canonical_flag(flag) for flag in rest]
+    config = load_config(Path(options.config))
+    node: object = config
+    for part in section.split("."):
+        parent, leaf, node = node, part, getattr(node, part)
+    setattr(parent, leaf, tyro.cli(type(node), default=node, args=rest, prog=Path(sys.argv[0]).name, description=f"flags of `{section}`:"))
+    config.seed = config.seed if options.seed is None else options.seed
+    config.device = options.device or config.device
+    validate(config, "command line")
+    jobs = options.jobs or config.jobs or core_count()
+    if options.dask:
+        use_dask(options.dask)
+    return ScriptRun(config, options.force, jobs, options.max_subjects)
+
+
+def _canonical_flag(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    if not name.startswith("--"):
+        return argument
+    name = ALIASES.get(name.replace("-", "_").replace("__", "--", 1), name)
+    return name + equals + value
+
+
+def use_dask(address: str) -> None:
+    """Send joblib's parallel calls to a dask scheduler (needs the package ``distributed``)."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise RuntimeError("--dask needs the package 'distributed': pip install distributed") from error
+    import joblib
+
+    Client(address)
+    joblib.parallel_config(backend="dask")
+
+
+def main(function: Callable[[], None]) -> None:
+    """Run a script's body: errors a user can mend become one clear line and exit code 1."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        function()
+    except (ConfigError, ValueError, OSError, RuntimeError, ImportError, KeyError) as error:
+        if os.environ.get("SPLATHEAD_TRACEBACK"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {message}\n(set SPLATHEAD_TRACEBACK=1 for the full trace)", file=sys.stderr)
+        sys.exit(1)

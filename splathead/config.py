@@ -1,0 +1,375 @@
+"""Experiment configuration: a tree of dataclasses read from one YAML file per experiment.
+
+Every key has a type and a default here; an unknown key is an error that names the nearest valid one.
+Command-line flags of the numbered scripts override their own section (see ``splathead.cli``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+CONFIG_SCHEMA = 1
+
+
+@dataclass
+class SubjectsConfig:
+    """Stage 01: where heads come from and what is rendered of them."""
+
+    source: str = "anny"
+    """anny | ict | scan | capture | facelift (photos)"""
+    count: int = 16
+    """number of identities to sample (anny, ict)"""
+    path: str = ""
+    """folder or file of the source: ICT-FaceKit folder or npz, scan mesh(es), capture folder(s), photos"""
+    val: int = 2
+    """identities for validation"""
+    test: int = 6
+    """identities for testing; the rest trains"""
+    test_only: bool = False
+    """captures and scans: every subject is a test subject"""
+    fit_size: int = 256
+    """side of the images that are fitted, pixels (generated subjects)"""
+    fit_views: int = 24
+    heldout_views: int = 4
+    """views that are never fitted, for PSNR/SSIM/LPIPS"""
+    map_size: int = 1024
+    """side of the high-resolution maps, pixels"""
+    map_yaws: list[float] = field(default_factory=lambda: [-40.0, -15.0, 15.0, 40.0])
+    """yaw of each map view in degrees, jittered per subject"""
+    hair_fraction: float = 0.4
+    collar_fraction: float = 0.4
+    init_points: int = 6000
+    """points of the noisy sparse cloud that fits start from"""
+    up: str = "y"
+    """scan: axis that points up (x, y, z, -x, -y, -z)"""
+    front: str = "z"
+    """scan: axis that points out of the face"""
+    size_mm: float = 0.0
+    """scan: height in millimetres; 0 = the file's units are millimetres"""
+    image_size: int = 0
+    """capture: resize images so that the longer side has this many pixels; 0 = keep"""
+
+
+@dataclass
+class FitConfig:
+    """3D Gaussian splatting optimisation (Kerbl et al. 2023) of one subject."""
+
+    presets: list[str] = field(default_factory=lambda: ["regularised"])
+    """which fits to make of each subject: vanilla, regularised"""
+    iterations: int = 600
+    max_gaussians: int = 12000
+    """upper bound for densification"""
+    sh_degree: int = 0
+    ssim_weight: float = 0.2
+    densify: bool = True
+    densify_from: float = 0.1
+    """fraction of the iterations after which densification starts"""
+    densify_until: float = 0.6
+    densify_every: int = 100
+    densify_grad_px: float = 3e-4
+    """grow where the mean gradient of the 2D position (in normalised device units, as in 3DGS) exceeds this"""
+    opacity_reset_every: int = 0
+    """iterations between opacity resets; 0 = never"""
+    prune_opacity: float = 0.02
+    scale_regulariser: float = 0.0
+    opacity_regulariser: float = 0.0
+    depth_variance_regulariser: float = 1e-3
+    """weight of the depth standard deviation along the ray (mm), `regularised` preset only"""
+
+
+@dataclass
+class ReconstructConfig:
+    """Stage 02: where the Gaussians come from."""
+
+    source: str = "fit"
+    """fit | import | facelift"""
+    import_path: str = ""
+    """import: a PLY file or a folder of PLY files, one per subject"""
+    max_gaussians: int = 5_000_000
+    """larger imports are refused"""
+    facelift_dir: str = ""
+    """facelift: folder of an installed FaceLift checkout (else $FACELIFT_DIR)"""
+    facelift_python: str = ""
+    """facelift: its Python interpreter (else $FACELIFT_PYTHON, else this one)"""
+    fit: FitConfig = field(default_factory=FitConfig)
+
+
+@dataclass
+class RenderConfig:
+    """Stage 03: maps rendered from the Gaussians."""
+
+    backend: str = "auto"
+    """auto | cpu | gsplat | inria | reference"""
+    modes: list[str] = field(default_factory=lambda: ["classic"])
+    """classic and/or antialiased rasterisation"""
+    lr_size: int = 256
+    """side of the low-resolution render (rendered, not resampled)"""
+    median: bool = True
+    """also render median depth"""
+
+
+@dataclass
+class PostprocessConfig:
+    """Stage 04: clean-up of the rendered maps."""
+
+    alpha_threshold: float = 0.5
+    closing_px: int = 5
+    min_component_px: int = 100
+    fill_holes_px: int = 5000
+    """holes up to this area are filled"""
+    floater_mm: float = 30.0
+    """components whose median depth is farther than this in front of the main one's nearest are removed"""
+    align: bool = False
+    """photos: align renders to the photo by landmarks and ECC"""
+    nose_relative: bool = False
+    """also write depth relative to the nose tip"""
+    bilateral: bool = False
+    """smooth normals from depth by a joint bilateral filter"""
+
+
+@dataclass
+class PairsConfig:
+    """Stage 05: high-/low-resolution pairs."""
+
+    lr_mode: str = "classic"
+    """rasterisation mode of the low-resolution render"""
+    lr_bits: list[int] = field(default_factory=lambda: [8, 16])
+    interior_px: int = 8
+    jump_mm: float = 4.0
+
+
+@dataclass
+class ModelConfig:
+    """The network of stage 06."""
+
+    name: str = "unet"
+    base_ch: int = 32
+    """channels of the first level (32: 7,765,409 parameters, as published)"""
+    base: str = "bicubic"
+    """interpolation that the residual is added to: bicubic (published) or bilinear"""
+    zero_init: bool = False
+    """zero-initialised output layer, so that training starts at the base"""
+
+
+@dataclass
+class TrainConfig:
+    """Stage 06: training of a depth super-resolution network."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: str = ""
+    """name of the result in tables; empty = the model's name"""
+    target: str = "surface"
+    """surface (true geometry) or render (the splats' own 1024 depth)"""
+    lr_input: str = "8bit"
+    """8bit or 16bit low-resolution input"""
+    epochs: int = 100
+    time_limit: float = 0.0
+    """stop training after this many seconds (resumable); 0 = no limit"""
+    batch_size: int = 2
+    grad_accum: int = 4
+    crop: int = 0
+    """side of random high-resolution training crops; 0 = full frames"""
+    crops_per_view: int = 1
+    """random crops per view and epoch"""
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    gradient_loss_weight: float = 0.5
+    loss_scale: str = "range"
+    """unit of the loss: range (depth in [0, 1] of near..far, published) or lsb (input code steps)"""
+    amp: bool = True
+    """fp16 autocast with GradScaler on CUDA; no effect on CPU"""
+    compile: bool = False
+    """torch.compile the trunk"""
+    deterministic: bool = False
+    max_gpu_memory_gb: float = 8.0
+    checkpoint_every: int = 1
+    """epochs between checkpoints"""
+    apply: bool = True
+    """write predictions after training"""
+    baselines: list[str] = field(default_factory=lambda: ["nearest", "bilinear", "bicubic", "bilinear_offset", "raw_splat"])
+
+
+@dataclass
+class EvaluateConfig:
+    """Stages 07 and 08."""
+
+    splits: list[str] = field(default_factory=lambda: ["test"])
+    targets: list[str] = field(default_factory=lambda: ["surface", "render"])
+    frontal_yaw_deg: float = 20.0
+    bootstrap: int = 2000
+    mesh_samples: int = 100_000
+    """area-uniform samples of the true surface for recall"""
+    mesh_stride: int = 1
+    """evaluate every n-th pixel as a predicted vertex (1 = all)"""
+    mesh_views: int = 0
+    """views per subject that the mesh evaluation uses; 0 = all"""
+    lpips_weights: str = ""
+    """folder with lpips_alex.safetensors / lpips_vgg.safetensors; empty = $SPLATHEAD_LPIPS, else its own download"""
+
+
+@dataclass
+class FuseConfig:
+    """Stage 11: fusion of depth maps into one mesh."""
+
+    methods: list[str] = field(default_factory=lambda: ["raw_splat", "bilinear", "unet"])
+    voxel_mm: float = 1.0
+    truncation_voxels: float = 4.0
+    target_faces: int = 200_000
+    formats: list[str] = field(default_factory=lambda: ["ply", "glb"])
+    subjects: int = 0
+    """number of (test) subjects to fuse; 0 = all"""
+
+
+@dataclass
+class ReportConfig:
+    """Stage 12: tables, figures, report.html."""
+
+    formats: list[str] = field(default_factory=lambda: ["png", "pdf"])
+    views: int = 4
+    """views shown in the report"""
+    mesh_faces: int = 20_000
+    """faces of the meshes embedded in the report's viewer"""
+
+
+@dataclass
+class Config:
+    """One experiment."""
+
+    schema: int = CONFIG_SCHEMA
+    name: str = "quick"
+    """name of the run: results go to runs/<name>"""
+    description: str = ""
+    seed: int = 0
+    device: str = "auto"
+    """auto | cpu | cuda"""
+    runs_dir: str = "runs"
+    jobs: int = 0
+    """subjects processed in parallel; 0 = one per core"""
+    stages: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5, 6, 7, 8, 11, 12])
+    subjects: SubjectsConfig = field(default_factory=SubjectsConfig)
+    reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
+    render: RenderConfig = field(default_factory=RenderConfig)
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    fuse: FuseConfig = field(default_factory=FuseConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+    @property
+    def run_folder(self) -> Path:
+        """runs/<name>."""
+        return Path(self.runs_dir) / self.name
+
+
+class ConfigError(ValueError):
+    """A configuration file that cannot be used; the message names file, key and what is expected."""
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a YAML configuration. Raises :class:`ConfigError` on anything unexpected."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys, found {type(data).__name__}")
+    schema = data.get("schema", CONFIG_SCHEMA)
+    if schema != CONFIG_SCHEMA:
+        raise ConfigError(f"{path}: schema {schema!r}, this version reads schema {CONFIG_SCHEMA}")
+    config = _build(Config, data, str(path), "")
+    validate(config, str(path))
+    return config
+
+
+_CHOICES: dict[str, tuple] = {
+    "device": ("auto", "cpu", "cuda"),
+    "subjects.source": ("anny", "ict", "scan", "capture", "facelift"),
+    "reconstruct.source": ("fit", "import", "facelift"),
+    "render.backend": ("auto", "cpu", "gsplat", "inria", "reference"),
+    "render.modes": ("classic", "antialiased"),
+    "pairs.lr_mode": ("classic", "antialiased"),
+    "reconstruct.fit.presets": ("vanilla", "regularised"),
+    "train.target": ("surface", "render"),
+    "train.lr_input": ("8bit", "16bit"),
+    "train.model.base": ("bicubic", "bilinear"),
+    "train.loss_scale": ("range", "lsb"),
+    "evaluate.targets": ("surface", "render"),
+    "evaluate.splits": ("train", "val", "test"),
+    "fuse.formats": ("ply", "obj", "glb"),
+    "report.formats": ("png", "pdf"),
+}
+
+
+def validate(config: Config, source: str) -> None:
+    """Check choices and ranges that types cannot express; errors name ``source`` and the key."""
+
+    def value_of(key: str) -> object:
+        node: object = config
+        for part in key.split("."):
+            node = getattr(node, part)
+        return node
+
+    for key, choices in _CHOICES.items():
+        value = value_of(key)
+        for entry in value if isinstance(value, list) else [value]:
+            if entry not in choices:
+                raise ConfigError(f"{source}: {key}: {entry!r}, expected one of {', '.join(map(str, choices))}")
+    if config.pairs.lr_mode not in config.render.modes:
+        raise ConfigError(f"{source}: pairs.lr_mode: {config.pairs.lr_mode!r} is not in render.modes {config.render.modes}")
+    if config.subjects.map_size % config.render.lr_size:
+        raise ConfigError(
+            f"{source}: render.lr_size: {config.render.lr_size}, expected a divisor of subjects.map_size {config.subjects.map_size}"
+        )
+    if config.subjects.source in ("anny", "ict") and config.subjects.val + config.subjects.test >= config.subjects.count:
+        raise ConfigError(
+            f"{source}: subjects.count: {config.subjects.count} leaves no training identity beside "
+            f"{config.subjects.val} val and {config.subjects.test} test"
+        )
+    for key in ("subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "train.epochs", "train.batch_size"):
+        if value_of(key) < 1:
+            raise ConfigError(f"{source}: {key}: {value_of(key)}, expected at least 1")
+
+
+def _build(cls: type, data: object, source: str, prefix: str) -> object:
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source}: {prefix.rstrip('.') or 'document'}: expected a mapping, found {type(data).__name__}")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in data.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)
+            raise ConfigError(f"{source}: unknown key {prefix}{key!s}; the nearest valid key is {prefix}{near[0]}")
+        values[key] = _convert(hints[key], value, source, f"{prefix}{key}")
+    return cls(**values)
+
+
+def _convert(hint: object, value: object, source: str, key: str) -> object:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, source, f"{key}.")
+    origin = typing.get_origin(hint)
+    if origin is list:
+        if not isinstance(value, list):
+            raise ConfigError(f"{source}: {key}: expected a list, found {value!r}")
+        return [_convert(typing.get_args(hint)[0], entry, source, f"{key}[{i}]") for i, entry in enumerate(value)]
+    assert not isinstance(hint, types.UnionType), key
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if type(value) is not hint:
+        raise ConfigError(f"{source}: {key}: expected {hint.__name__}, found {value!r} ({type(value).__name__})")
+    return value

@@ -1,0 +1,247 @@
+"""Image files: depth PNG with sidecar, RGBA, masks, normals, EXR. The one place where depth is encoded.
+
+An n-bit depth code: 0 = no surface; z = near + (code - 1) / (2^n - 2) * (far - near), nearest-code
+rounding (254 steps at 8 bits, 65534 at 16). Every depth PNG has a sidecar ``<name>.json``; no reader
+guesses a scale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # must be set before cv2 is imported
+
+import cv2
+import numpy as np
+
+from splathead.cameras import Camera
+
+SIDECAR_SCHEMA = 1
+MAX_IMAGE_PIXELS = 2**26
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` (same suffix); rename it over ``path`` if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write JSON atomically; NaN and infinity are refused."""
+    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+@dataclass(frozen=True)
+class DepthEncoding:
+    """Linear depth code between ``near`` and ``far`` in ``unit`` ("mm" or "scene") with ``bits`` bits (2 to 16)."""
+
+    near: float
+    far: float
+    bits: int
+    unit: str
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.near) and math.isfinite(self.far) and 0 < self.near < self.far):
+            raise ValueError(f"depth encoding near={self.near}, far={self.far}, expected 0 < near < far, finite")
+        if not 2 <= self.bits <= 16:
+            raise ValueError(f"depth encoding with {self.bits} bits, expected 2 to 16")
+        if self.unit not in ("mm", "scene"):
+            raise ValueError(f"depth encoding unit {self.unit!r}, expected 'mm' or 'scene'")
+
+    @property
+    def steps(self) -> int:
+        """Number of steps between the codes of near and far, 2^bits - 2."""
+        return 2**self.bits - 2
+
+    @property
+    def lsb(self) -> float:
+        """Depth difference of neighbouring codes, in ``unit``."""
+        return (self.far - self.near) / self.steps
+
+    @classmethod
+    def from_depth(cls, depth: np.ndarray, mask: np.ndarray, bits: int, unit: str) -> DepthEncoding:
+        """Encoding whose near/far are the minimum and maximum of ``depth`` over ``mask``."""
+        if not mask.any():
+            raise ValueError("empty mask: no pixel with a surface, so near and far cannot be chosen")
+        values = depth[mask]
+        near, far = float(values.min()), float(values.max())
+        if far - near < 1e-6 * abs(far):  # a constant map still needs a non-empty range
+            far = near + 1e-3 * max(abs(near), 1e-3)
+        return cls(near, far, bits, unit)
+
+    def encode(self, depth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Codes [H, W] (uint8 up to 8 bits, else uint16); values outside near..far are clamped."""
+        if not np.isfinite(depth[mask]).all():
+            raise ValueError("depth to encode has NaN or infinity inside its mask")
+        scaled = (depth.astype(np.float64) - self.near) / (self.far - self.near) * self.steps
+        code = np.clip(np.rint(np.where(mask, scaled, 0.0)), 0, self.steps) + 1
+        return np.where(mask, code, 0).astype(np.uint8 if self.bits <= 8 else np.uint16)
+
+    def decode(self, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes to (depth [H, W] float32 with 0 where empty, mask [H, W] bool)."""
+        mask = code > 0
+        depth = self.near + (code.astype(np.float64) - 1) / self.steps * (self.far - self.near)
+        return np.where(mask, depth, 0.0).astype(np.float32), mask
+
+
+@dataclass
+class DepthMap:
+    """A depth map with everything needed to use it. depth: [H, W] float32, 0 = no surface; mask: [H, W] bool."""
+
+    depth: np.ndarray
+    mask: np.ndarray
+    encoding: DepthEncoding
+    camera: Camera
+    source: str
+
+
+def sidecar_path(path: Path) -> Path:
+    """Where the sidecar of a depth PNG lies."""
+    return Path(path).with_suffix(".json")
+
+
+def save_depth_png(path: Path, depth_map: DepthMap) -> None:
+    """Write a depth PNG (8-bit up to 8 bits, else 16-bit) and its sidecar, each atomically, sidecar first."""
+    code = depth_map.encoding.encode(depth_map.depth, depth_map.mask)
+    sidecar = {
+        "schema": SIDECAR_SCHEMA, "encoding": "linear", "rounding": "nearest", "no_surface_code": 0,
+        **asdict(depth_map.encoding), "hfov_deg": depth_map.camera.hfov_deg,
+        "camera": depth_map.camera.to_dict(), "source": depth_map.source,
+    }  # fmt: skip
+    write_json(sidecar_path(path), sidecar)
+    write_png(path, code)
+
+
+def load_depth_png(path: Path) -> DepthMap:
+    """Read a depth PNG with its sidecar; a missing sidecar, other schema, bit depth or size is an error."""
+    path, side = Path(path), sidecar_path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such depth PNG")
+    if not side.is_file():
+        raise FileNotFoundError(f"{path}: its sidecar {side.name} (near, far, unit, camera) is missing; depth is never guessed")
+    try:
+        data = json.loads(side.read_text())
+        if data.get("schema") != SIDECAR_SCHEMA:
+            raise ValueError(f"schema {data.get('schema')!r}, expected {SIDECAR_SCHEMA}")
+        encoding = DepthEncoding(float(data["near"]), float(data["far"]), int(data["bits"]), data["unit"])
+        camera = Camera.from_dict(data["camera"])
+        source = str(data["source"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{side}: not a valid depth sidecar: {error}") from error
+    code = read_png(path, channels=1, bits=8 if encoding.bits <= 8 else 16)
+    if code.shape != (camera.height, camera.width):
+        raise ValueError(f"{path}: image of {code.shape[1]}x{code.shape[0]}, sidecar says {camera.width}x{camera.height}")
+    if int(code.max()) > encoding.steps + 1:
+        raise ValueError(f"{path}: code {int(code.max())}, expected at most {encoding.steps + 1} for {encoding.bits} bits")
+    depth, mask = encoding.decode(code)
+    return DepthMap(depth, mask, encoding, camera, source)
+
+
+def read_png(path: Path, *, channels: int, bits: int) -> np.ndarray:
+    """Read an image with exactly this channel count (1, 3 RGB or 4 RGBA) and bit depth (8 or 16).
+
+    Returns [H, W] or [H, W, C] uint8/uint16; anything else is an error naming what was found.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such image")
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ValueError(f"{path}: not a readable image (truncated or another format?)")
+    found_channels = 1 if image.ndim == 2 else image.shape[2]
+    found_bits = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}.get(image.dtype)
+    if found_channels != channels or found_bits != bits:
+        raise ValueError(
+            f"{path}: {found_channels} channel(s) of {found_bits or image.dtype} bits, expected {channels} of {bits} bits"
+        )
+    if image.shape[0] * image.shape[1] > MAX_IMAGE_PIXELS:
+        raise ValueError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected at most {MAX_IMAGE_PIXELS} in all")
+    if channels == 3:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if channels == 4:
+        return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
+    return image
+
+
+def write_png(path: Path, image: np.ndarray, compression: int = 1) -> None:
+    """Write [H, W], [H, W, 3] RGB or [H, W, 4] RGBA uint8/uint16 as PNG, atomically."""
+    if image.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"{path}: image of {image.dtype}, expected uint8 or uint16")
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    with atomic_path(path) as temporary:
+        if not cv2.imwrite(str(temporary), image, [cv2.IMWRITE_PNG_COMPRESSION, compression]):
+            raise OSError(f"{path}: the image could not be written (read-only folder or full disk?)")
+
+
+def encode_normals(normals: np.ndarray) -> np.ndarray:
+    """Unit normals [H, W, 3] in camera axes to RGB uint8: x right, y up, z towards the camera are 255."""
+    shown = normals * np.array([1.0, -1.0, -1.0])
+    empty = np.linalg.norm(normals, axis=-1, keepdims=True) < 0.5
+    return np.where(empty, 0, np.clip(np.rint(shown * 127.5 + 127.5), 0, 255)).astype(np.uint8)
+
+
+def write_exr(path: Path, image: np.ndarray) -> None:
+    """Write a float32 EXR ([H, W] or [H, W, 3]), atomically."""
+    if image.ndim == 3:
+        image = np.ascontiguousarray(image[..., ::-1])
+    with atomic_path(path) as temporary:
+        if not cv2.imwrite(str(temporary), image.astype(np.float32)):
+            raise OSError(f"{path}: the EXR could not be written")
+
+
+def read_exr(path: Path) -> np.ndarray:
+    """Read a float EXR as float32 [H, W] or [H, W, 3]."""
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.float32:
+        raise ValueError(f"{path}: not a readable float EXR")
+    return image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])
+
+
+def save_maps(path: Path, maps: dict[str, np.ndarray]) -> None:
+    """Write maps of one view, each [H, W] or [H, W, C], cropped to the box where ``alpha`` > 1/255, as one npz.
+
+    Everything outside the box is zero in every map (an error otherwise). dtypes are kept.
+    """
+    alpha = maps["alpha"].astype(np.float32)
+    rows, columns = np.flatnonzero((alpha > 1 / 255).any(1)), np.flatnonzero((alpha > 1 / 255).any(0))
+    box = (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) if len(rows) else (0, 0, 0, 0)
+    cut = (slice(box[0], box[1]), slice(box[2], box[3]))
+    arrays = {name: np.ascontiguousarray(value[cut]) for name, value in maps.items()}
+    with atomic_path(path) as temporary:
+        np.savez(temporary, _box=np.array(box), _size=np.array(alpha.shape), **arrays)
+
+
+def load_maps(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+    """Read maps written by :func:`save_maps` at full size (all, or those named)."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such map file")
+    with np.load(path, allow_pickle=False) as archive:
+        y0, y1, x0, x1 = archive["_box"]
+        height, width = archive["_size"]
+        names = names or tuple(name for name in archive.files if not name.startswith("_"))
+        result = {}
+        for name in names:
+            if name not in archive.files:
+                raise KeyError(f"{path}: no map {name!r}, it has {sorted(archive.files)}")
+            cropped = archive[name]
+            full = np.zeros((height, width, *cropped.shape[2:]), dtype=cropped.dtype)
+            full[y0:y1, x0:x1] = cropped
+            result[name] = full
+    return result

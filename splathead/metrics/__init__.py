@@ -1,0 +1,1 @@
+"""The evaluator: zones, depth measures, surface distances, image metrics, consistency and statistics."""

@@ -1,0 +1,111 @@
+"""Bootstrap confidence intervals over identities.
+
+Views of one head are not independent, so the head (identity) is the unit that is resampled: values are
+averaged per identity first. Intervals are at the 95 % level unless told otherwise.
+
+With few identities the plain percentile interval is too narrow. We use Hesterberg's *expanded* percentile
+interval (T. Hesterberg, "What Teachers Should Know about the Bootstrap", The American Statistician 69(4),
+2015, section 4.5): the tail probability alpha/2 is replaced by Phi(-sqrt(n / (n - 1)) t_{1-alpha/2, n-1}),
+which undoes both the (n-1)/n bias of the bootstrap variance and the missing t correction. For a handful of
+identities it ends at the extremes of the resampled means, the widest that resampling can say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+CONFIDENCE_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its confidence interval; ``n`` identities. The interval is None when n = 1."""
+
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """True when the interval exists and lies on one side of zero."""
+        return self.ci_low is not None and (self.ci_low > 0 or self.ci_high < 0)
+
+
+def identity_means(values: np.ndarray | Sequence[float], identities: Sequence[str]) -> np.ndarray:
+    """Mean of ``values`` [N] per identity, [n] float64 in sorted order of identity.
+
+    NaN marks a measure that is undefined in a view (an empty zone, say) and is left out; an identity whose
+    values are all NaN is left out too. Infinities and lengths that differ are errors.
+    """
+    values, identities = np.asarray(values, dtype=np.float64), np.asarray(identities)
+    if values.ndim != 1 or values.shape != identities.shape:
+        raise ValueError(f"values of shape {values.shape} for identities of shape {identities.shape}, expected two equal lengths")
+    if np.isinf(values).any():
+        raise ValueError(f"infinite value for identity {identities[np.isinf(values)][0]!r}, expected finite or NaN (undefined)")
+    defined = ~np.isnan(values)
+    if not defined.any():
+        raise ValueError("no defined value: nothing to average")
+    _, group = np.unique(identities[defined], return_inverse=True)
+    return np.bincount(group, weights=values[defined]) / np.bincount(group)
+
+
+def bootstrap_mean(
+    values: np.ndarray | Sequence[float],
+    identities: Sequence[str],
+    *,
+    level: float = CONFIDENCE_LEVEL,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Estimate:
+    """Mean over identities of the per-identity mean, with a bootstrap interval over identities.
+
+    Args:
+        values: one value per row (view), [N]; NaN = undefined, see :func:`identity_means`.
+        identities: identity of each row, [N].
+        level: confidence level.
+        resamples: bootstrap resamples.
+        seed: of the resampling; the same seed gives the same interval.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"confidence level {level}, expected between 0 and 1")
+    means = identity_means(values, identities)
+    n = len(means)
+    centre = float(means.mean())
+    if n == 1:
+        return Estimate(centre, None, None, 1)
+    indices = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
+    tail = _expanded_tail(n, level)
+    low, high = np.quantile(means[indices].mean(axis=1), (tail, 1 - tail))
+    # rounding of sums may leave a constant sample's mean an ulp outside its own interval
+    return Estimate(centre, min(float(low), centre), max(float(high), centre), n)
+
+
+def paired_difference(
+    values: np.ndarray | Sequence[float],
+    values_b: np.ndarray | Sequence[float],
+    identities: Sequence[str],
+    *,
+    level: float = CONFIDENCE_LEVEL,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Estimate:
+    """Mean of ``values - values_b`` with a bootstrap interval; row i of both is the same view of the same head.
+
+    Pairing removes the spread between identities, which usually exceeds the difference between methods.
+    A row where either is NaN is left out.
+    """
+    values, values_b = np.asarray(values, dtype=np.float64), np.asarray(values_b, dtype=np.float64)
+    if values.shape != values_b.shape:
+        raise ValueError(f"paired values of shapes {values.shape} and {values_b.shape}, expected the same rows in both")
+    return bootstrap_mean(values - values_b, identities, level=level, resamples=resamples, seed=seed)
+
+
+def _expanded_tail(n: int, level: float) -> float:
+    from scipy.stats import norm, t
+
+    return float(norm.sf(math.sqrt(n / (n - 1)) * t.isf((1 - level) / 2, n - 1)))

@@ -1,0 +1,123 @@
+"""Where everything lies under ``runs/<config>/`` and how stages list what they work on.
+
+A *subject* is one head (one folder of stage 01, or of stage 02 for imported Gaussians). A *variant* is
+one reconstruction rendered in one mode, ``<fit>-<mode>`` (``regularised-classic``). A *view* is one map
+camera. A *sample* is (subject, variant, view); its files lie at ``<stage>/<subject>/<variant>/<view>...``.
+
+=====  =============================================================================================
+stage  files
+=====  =============================================================================================
+01     ``<subject>/``: subject.json, mesh.ply, cameras_{fit,heldout,maps}.json, images/, truth/, points.npz
+02     ``<subject>/<fit>/``: gaussians.ply, reconstruction.json (imports: also ``<subject>/subject.json``
+       and ``cameras_maps.json`` beside it)
+03     ``<subject>/<variant>/``: ``<view>_hr.npz``, ``<view>_lr.npz`` (``images.save_maps``), cameras.json
+04     the same names, cleaned
+05     ``<subject>/<variant>/<view>/``: hr_render.png, hr_surface.png, lr_8bit.png, lr_16bit.png + sidecars
+06     ``<method>/``: model.safetensors, model.json, log.csv; ``predictions/<method>/<subject>/<variant>/<view>.png``
+07     depth.csv
+08     mesh.csv
+11     ``<method>/<subject>/<variant>/mesh.*``, fused.csv
+12     tables/, figures/, report.html
+=====  =============================================================================================
+
+All lengths are millimetres. Where the true size is unknown (captures, downloaded splats) the scene is
+scaled to a nominal size and ``subject.json`` says ``"scale": "nominal"``: results are then reported in
+fractions of the bounding-box diagonal.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from splathead.config import Config
+
+STAGE_NAMES = {
+    1: "01_collect_heads",
+    2: "02_reconstruct_gaussians",
+    3: "03_render_maps",
+    4: "04_postprocess_maps",
+    5: "05_make_pairs",
+    6: "06_train_depth_sr",
+    7: "07_evaluate_depth",
+    8: "08_evaluate_mesh",
+    9: "09_cross_degradation",
+    10: "10_ablate_normals_and_bits",
+    11: "11_fuse_meshes",
+    12: "12_make_tables",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One view of one reconstruction of one subject."""
+
+    subject: str
+    variant: str
+    view: str
+
+    @property
+    def fit(self) -> str:
+        """Name of the reconstruction: vanilla, regularised, import, facelift."""
+        return self.variant.rsplit("-", 1)[0]
+
+    @property
+    def mode(self) -> str:
+        """Rasterisation mode: classic or antialiased."""
+        return self.variant.rsplit("-", 1)[1]
+
+    def path(self, config: Config, stage: int, suffix: str = "") -> Path:
+        """``runs/<config>/<stage>/<subject>/<variant>/<view><suffix>``."""
+        return stage_folder(config, stage) / self.subject / self.variant / f"{self.view}{suffix}"
+
+    def prediction_path(self, config: Config, method: str) -> Path:
+        """Depth PNG that stage 06 writes for ``method``."""
+        return predictions_folder(config) / method / self.subject / self.variant / f"{self.view}.png"
+
+
+def stage_folder(config: Config, stage: int) -> Path:
+    """Folder of a stage by number."""
+    return config.run_folder / STAGE_NAMES[stage]
+
+
+def predictions_folder(config: Config) -> Path:
+    """Where stage 06 writes predictions and 07, 08 and 11 read them."""
+    return stage_folder(config, 6) / "predictions"
+
+
+def subject_folder(config: Config, subject: str) -> Path:
+    """Folder with the subject's ``subject.json``: stage 01, or 02 for imported Gaussians."""
+    for stage in (1, 2):
+        folder = stage_folder(config, stage) / subject
+        if (folder / "subject.json").is_file():
+            return folder
+    raise FileNotFoundError(f"{stage_folder(config, 1) / subject / 'subject.json'}: no such subject; run stage 01 (or 02 for imports)")
+
+
+def subject_info(config: Config, subject: str) -> dict:
+    """The subject's ``subject.json``."""
+    return json.loads((subject_folder(config, subject) / "subject.json").read_text())
+
+
+def list_subjects(config: Config, *, splits: tuple[str, ...] = (), limit: int = 0) -> list[str]:
+    """Sorted subject names of stage 01 (or 02 for imports), of the given splits (all when empty), the first ``limit``."""
+    for stage in (1, 2):
+        names = sorted(path.parent.name for path in stage_folder(config, stage).glob("*/subject.json"))
+        if names:
+            break
+    else:
+        raise FileNotFoundError(f"{config.run_folder}: no subjects; run scripts/{STAGE_NAMES[1]}.py first")
+    if splits:
+        names = [name for name in names if subject_info(config, name)["split"] in splits]
+    return names[:limit] if limit else names
+
+
+def list_samples(config: Config, stage: int, *, splits: tuple[str, ...] = (), limit: int = 0) -> list[Sample]:
+    """Every sample that ``stage`` (3, 4 or 5) holds, in sorted order."""
+    samples = []
+    for subject in list_subjects(config, splits=splits, limit=limit):
+        for folder in sorted(path for path in (stage_folder(config, stage) / subject).glob("*") if path.is_dir()):
+            views = {p.name for p in folder.iterdir() if p.is_dir()} | {p.name[: -len("_hr.npz")] for p in folder.glob("*_hr.npz")}
+            samples += [Sample(subject, folder.name, view) for view in sorted(views)]
+    return samples
