@@ -186,13 +186,13 @@ _FLOATS, _INTS = {"value", "ci_low", "ci_high"}, {"n", "seed"}
 
 
 def _format(value: object) -> str:
-    """A column's text. Floats have 6 significant digits so that files compare byte by byte."""
+    """A column's text. Whole numbers stay whole; other floats have 6 significant digits, so that bytes are stable."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value + 0.0:.6g}" if value else "0"
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
     return str(value)
 
 

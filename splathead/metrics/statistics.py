@@ -44,9 +44,10 @@ def identity_means(values: np.ndarray | Sequence[float], identities: Sequence[st
     """
     values, identities = np.asarray(values, dtype=np.float64), np.asarray(identities)
     if values.ndim != 1 or values.shape != identities.shape:
-        raise ValueError(f"values of shape {values.shape} for identities of shape {identities.shape}, expected two equal lengths")
+        raise ValueError(f"values of shape {values.shape} for identities of shape {identities.shape}, expected equal lengths")
     if np.isinf(values).any():
-        raise ValueError(f"infinite value for identity {identities[np.isinf(values)][0]!r}, expected finite or NaN (undefined)")
+        first = str(identities[np.isinf(values)][0])
+        raise ValueError(f"infinite value for identity {first!r}, expected finite or NaN (undefined)")
     defined = ~np.isnan(values)
     if not defined.any():
         raise ValueError("no defined value: nothing to average")
