@@ -1,0 +1,1 @@
+"""Maps of a head: clean-up, quantisation, degradations, normals from depth."""

@@ -1,0 +1,48 @@
+"""Normals from a depth map: one operator for predicted and true depth, so that its own error cancels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from splathead.cameras import Camera
+
+
+def normals_from_depth(depth: np.ndarray, mask: np.ndarray, camera: Camera, *, jump: float) -> tuple[np.ndarray, np.ndarray]:
+    """Unit normals of the surface that a depth map shows, by central differences of its unprojected points.
+
+    With r(u, v) the ray of a pixel at z = 1 and P = z r its point, the tangents are a = P(u+1) - P(u-1) and
+    b = P(v+1) - P(v-1); b x a points towards the camera whatever the depths, and has a closed form because
+    neighbouring rays differ only in x or y.
+
+    Args:
+        depth: [H, W] z-depth, 0 = no surface; the unit does not matter, but is that of ``jump``.
+        mask: [H, W] bool, pixels that may be used.
+        camera: the view; its size must be that of ``depth``.
+        jump: a pixel is invalid where a neighbour's depth differs from its own by more than this
+            (``math.inf`` keeps every pixel with four neighbours).
+
+    Returns:
+        normals [H, W, 3] float32 in camera axes (x right, y down, z forward; z < 0 faces the camera), zero where
+        invalid, and valid [H, W] bool. A pixel is invalid where one of its four neighbours is not in ``mask``.
+    """
+    shape = (camera.height, camera.width)
+    if depth.shape != shape or mask.shape != shape:
+        raise ValueError(f"depth of shape {depth.shape} and mask of shape {mask.shape}, camera {camera.name!r} has {shape}")
+    z = np.where(mask, depth, 0.0).astype(np.float64)
+    centre, left, right, up, down = z[1:-1, 1:-1], z[1:-1, :-2], z[1:-1, 2:], z[:-2, 1:-1], z[2:, 1:-1]
+    known = mask[1:-1, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:] & mask[:-2, 1:-1] & mask[2:, 1:-1]
+    for neighbour in (left, right, up, down):
+        known = known & (np.abs(neighbour - centre) <= jump)
+    rows, columns = np.nonzero(known)
+    left, right, up, down = left[known], right[known], up[known], down[known]
+    x = (columns + 1.5 - camera.cx) / camera.fx
+    y = (rows + 1.5 - camera.cy) / camera.fy
+    # a = dz_u r + s_u e_x and b = dz_v r + s_v e_y with the neighbours' rays at distance 1 / focal length
+    dz_u, s_u = right - left, (right + left) / camera.fx
+    dz_v, s_v = down - up, (down + up) / camera.fy
+    cross = np.stack([dz_u * s_v, dz_v * s_u, -(y * dz_v * s_u + x * dz_u * s_v + s_u * s_v)], axis=-1)
+    normals = np.zeros((*shape, 3), dtype=np.float32)
+    valid = np.zeros(shape, dtype=bool)
+    valid[1:-1, 1:-1] = known
+    normals[valid] = cross / np.linalg.norm(cross, axis=-1, keepdims=True)
+    return normals, valid
