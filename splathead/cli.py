@@ -30,7 +30,7 @@ class ScriptRun:
 
 
 # flags of the published study's scripts that name a nested field of ours
-ALIASES = {"--base_ch": "--model.base_ch", "--lr": "--learning_rate", "--normal_backend": "--backend"}
+ALIASES = {"--model": "--model.name", "--base_ch": "--model.base_ch", "--lr": "--learning_rate"}
 
 
 def _shared_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Image files: depth PNG with sidecar, RGBA, masks, normals, EXR. The one place where depth is encoded.
+"""Image files: depth PNG with sidecar, RGBA, normals, map stores. The one place where depth is encoded.
 
 An n-bit depth code: 0 = no surface; z = near + (code - 1) / (2^n - 2) * (far - near), nearest-code
 rounding (254 steps at 8 bits, 65534 at 16). Every depth PNG has a sidecar ``<name>.json``; no reader
@@ -14,8 +14,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # must be set before cv2 is imported
 
 import cv2
 import numpy as np
@@ -194,23 +192,6 @@ def encode_normals(normals: np.ndarray) -> np.ndarray:
     shown = normals * np.array([1.0, -1.0, -1.0])
     empty = np.linalg.norm(normals, axis=-1, keepdims=True) < 0.5
     return np.where(empty, 0, np.clip(np.rint(shown * 127.5 + 127.5), 0, 255)).astype(np.uint8)
-
-
-def write_exr(path: Path, image: np.ndarray) -> None:
-    """Write a float32 EXR ([H, W] or [H, W, 3]), atomically."""
-    if image.ndim == 3:
-        image = np.ascontiguousarray(image[..., ::-1])
-    with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), image.astype(np.float32)):
-            raise OSError(f"{path}: the EXR could not be written")
-
-
-def read_exr(path: Path) -> np.ndarray:
-    """Read a float EXR as float32 [H, W] or [H, W, 3]."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.float32:
-        raise ValueError(f"{path}: not a readable float EXR")
-    return image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])
 
 
 def save_maps(path: Path, maps: dict[str, np.ndarray]) -> None:
