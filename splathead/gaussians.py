@@ -85,15 +85,14 @@ class Gaussians:
         return self._map(lambda t: t[index])
 
     def transformed(self, rotation: Tensor, translation: Tensor, scale: float = 1.0) -> Gaussians:
-        """Similarity transform x -> scale * R x + t. Harmonics above degree 0 must not be present under rotation."""
+        """Similarity transform x -> scale * R x + t of positions, extents, orientations and harmonics."""
         rotation = rotation.to(self.means)
-        if self.sh_degree > 0 and not torch.allclose(rotation, torch.eye(3).to(rotation), atol=1e-6):
-            raise ValueError("transformed: rotating spherical harmonics of degree > 0 is not supported; move the cameras instead")
         return replace(
             self,
             means=scale * self.means @ rotation.T + translation.to(self.means),
             log_scales=self.log_scales + math.log(scale),
             quaternions=quaternion_multiply(matrix_to_quaternion(rotation), self.quaternions),
+            sh=rotate_sh(self.sh, rotation),
         )
 
     def colours(self, camera_position: Tensor) -> Tensor:
@@ -165,3 +164,38 @@ def evaluate_sh(sh: Tensor, directions: Tensor) -> Tensor:
     for k, (coefficient, term) in enumerate(zip(SH_C3, basis3, strict=True)):
         result = result + coefficient * term * sh[:, 9 + k]
     return result
+
+
+def rotate_sh(sh: Tensor, rotation: Tensor) -> Tensor:
+    """Coefficients [N, K, 3] of the rotated function f'(d) = f(R^T d), for any rotation R [3, 3].
+
+    Rotation maps each band to itself; its matrix is found by evaluating the band's functions at
+    sampled directions before and after the rotation and solving for it (exact up to rounding).
+    """
+    bands = math.isqrt(sh.shape[1])
+    if bands == 1:
+        return sh
+    directions = _fibonacci_sphere(64).to(sh.device)
+    turned = directions @ rotation.to(directions)  # row d^T R is (R^T d)^T
+    before, after = (_sh_basis(d, sh.shape[1]) for d in (turned, directions))
+    result = [sh[:, :1]]
+    for degree in range(1, bands):
+        band = slice(degree**2, (degree + 1) ** 2)
+        matrix = torch.linalg.lstsq(after[:, band], before[:, band]).solution
+        result.append(matrix.to(sh) @ sh[:, band])
+    return torch.cat(result, dim=1)
+
+
+def _fibonacci_sphere(count: int) -> Tensor:
+    """Nearly uniform unit directions [count, 3] float64."""
+    k = torch.arange(count, dtype=torch.float64) + 0.5
+    z, angle = 1 - 2 * k / count, k * math.pi * (1 + math.sqrt(5))
+    radius = (1 - z * z).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=1)
+
+
+def _sh_basis(directions: Tensor, count: int) -> Tensor:
+    """Values [D, count] of the first ``count`` harmonics at unit directions [D, 3]."""
+    one_hot = torch.eye(count).to(directions)[:, :, None].expand(-1, -1, 3)
+    columns = [evaluate_sh(one_hot[k : k + 1], directions)[:, 0] for k in range(count)]
+    return torch.stack([column.expand(len(directions)) for column in columns], dim=1)

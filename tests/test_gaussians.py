@@ -63,9 +63,22 @@ def test_similarity_transform_moves_covariances_too():
     torch.testing.assert_close(moved.means, 4 * gaussians.means @ rotation.T + torch.tensor([1.0, 2, 3]))
 
 
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_similarity_transform_turns_view_dependent_colour_with_the_scene(degree):
+    gaussians = random_gaussians(degree=degree).to(dtype=torch.float64)
+    rotation = quaternion_to_matrix(torch.tensor([[0.3, -0.7, 0.2, 0.9]], dtype=torch.float64))[0]
+    translation, camera = torch.tensor([1.0, 2, 3]).double(), torch.tensor([4.0, -1, 2]).double()
+    moved = gaussians.transformed(rotation, translation, 4.0)
+    seen = moved.colours(4.0 * rotation @ camera + translation)
+    torch.testing.assert_close(seen, gaussians.colours(camera), rtol=0, atol=1e-9)
+    if degree:  # the test can fail: unturned harmonics show other colours
+        moved.sh = gaussians.sh
+        assert (moved.colours(4.0 * rotation @ camera + translation) - gaussians.colours(camera)).abs().max() > 0.1
+
+
 def test_shapes_are_checked():
     good = random_gaussians(3)
     with pytest.raises(ValueError, match=r"quaternions has shape \(3, 3\), expected \(3, 4\)"):
         Gaussians(good.means, good.log_scales, good.log_scales, good.opacity_logits, good.sh)
-    with pytest.raises(ValueError, match="1|4|9|16"):
+    with pytest.raises(ValueError, match=r"1\|4\|9\|16"):
         Gaussians(good.means, good.log_scales, good.quaternions, good.opacity_logits, good.sh[:, :0])
