@@ -18,7 +18,10 @@ from types import ModuleType
 import torch
 
 BACKEND_MODULES = {
+    "cpu": "splathead.raster.cpu",
     "reference": "splathead.raster.reference",
+    "gsplat": "splathead.raster.gsplat",
+    "inria": "splathead.raster.inria",
 }
 """Backend name -> module path."""
 
