@@ -65,7 +65,9 @@ def _extension() -> ModuleType:
     module = importlib.import_module(name)
     unknown = set(module.GaussianRasterizationSettings._fields) - KNOWN_FIELDS
     if unknown:
-        raise RuntimeError(f"{name}: settings {sorted(unknown)} belong to a fork that this backend does not know; see external/README.md")
+        raise RuntimeError(
+            f"{name}: settings {sorted(unknown)} belong to a fork that this backend does not know; see external/README.md"
+        )
     return module
 
 

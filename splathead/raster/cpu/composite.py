@@ -1,0 +1,210 @@
+"""Front-to-back alpha compositing, one tile at a time, 4x4 pixels per vector."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from splathead.raster.cpu.jit import inline, kernel
+from splathead.raster.cpu.layout import (
+    BLOCK,
+    BLOCKS_PER_SIDE,
+    BLOCKS_PER_TILE,
+    EXTENT_X,
+    EXTENT_Y,
+    FEATURES,
+    LANE_X,
+    LANE_Y,
+    LOG2_OPACITY,
+    MEAN_X,
+    MEAN_Y,
+    SHEAR,
+    TILE,
+    WHITEN_X,
+    WHITEN_Y,
+)
+from splathead.raster.cpu.parallel import next_item
+from splathead.raster.cpu.simd import (
+    LANES,
+    add_to_each,
+    any_lane,
+    broadcast,
+    broadcast_each,
+    exp2,
+    load,
+    maximum,
+    minimum,
+    select,
+    store,
+)
+from splathead.raster.interface import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
+
+LOG2_ALPHA_MIN = np.float32(math.log2(ALPHA_MIN))
+ALPHA_LIMIT = np.float32(ALPHA_MAX)
+TRANSMITTANCE_LIMIT = np.float32(TRANSMITTANCE_MIN)
+ZERO, ONE, HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+
+_SPLATS_PER_CHECK = 16
+"""Splats composited between looks at whether the whole tile is opaque."""
+
+
+@inline
+def block_span(centre, extent):
+    """First and last block (inclusive) of the tile's side that [centre - extent, centre + extent] touches."""
+    first = np.intp(max(centre - extent, ZERO) * np.float32(1.0 / BLOCK))
+    last = np.intp(math.floor(min(centre + extent, np.float32(TILE - 1)) * np.float32(1.0 / BLOCK)))
+    return first, last
+
+
+@inline
+def splat_geometry(records, splat, tile_x, tile_y):
+    """The splat's centre relative to the tile, its whitening transform and log2 opacity."""
+    return (
+        records[splat, MEAN_X] - np.float32(tile_x * TILE),
+        records[splat, MEAN_Y] - np.float32(tile_y * TILE),
+        records[splat, WHITEN_X],
+        records[splat, WHITEN_X] * records[splat, SHEAR],
+        records[splat, WHITEN_Y],
+        records[splat, LOG2_OPACITY],
+    )
+
+
+@inline
+def tile_is_opaque(transmittance, limit):
+    """Whether no pixel of the tile has more than ``limit`` transmittance left."""
+    largest = load(transmittance, 0)
+    for block in range(1, BLOCKS_PER_TILE):
+        largest = maximum(largest, load(transmittance, block * LANES))
+    return not any_lane(largest > limit)
+
+
+@inline
+def composite_splat(splat, tile_x, tile_y, records, transmittance, sums, channels):
+    """Add one splat to the blocks of the tile that its box touches."""
+    mean_x, mean_y, whiten_x, sheared, whiten_y, log2_opacity = splat_geometry(records, splat, tile_x, tile_y)
+    first_x, last_x = block_span(mean_x, records[splat, EXTENT_X])
+    first_y, last_y = block_span(mean_y, records[splat, EXTENT_Y])
+    features = broadcast_each(records, splat, FEATURES, channels)
+    offset_x, offset_y = load(LANE_X, 0) - mean_x, load(LANE_Y, 0) - mean_y
+    for block_y in range(first_y, last_y + 1):
+        dy = offset_y + np.float32(block_y * BLOCK)
+        u2 = dy * whiten_y
+        shift = dy * sheared
+        row_log2 = log2_opacity - u2 * u2
+        for block_x in range(first_x, last_x + 1):
+            block = block_y * BLOCKS_PER_SIDE + block_x
+            u1 = (offset_x + np.float32(block_x * BLOCK)) * whiten_x - shift
+            log2_alpha = row_log2 - u1 * u1
+            before = load(transmittance, block * LANES)
+            counts = (log2_alpha >= LOG2_ALPHA_MIN) & (before > TRANSMITTANCE_LIMIT)
+            # No branch: most blocks of the box have a pixel that counts, and lanes that do not get weight 0.
+            weight = before * select(counts, minimum(exp2(log2_alpha), ALPHA_LIMIT), ZERO)
+            store(transmittance, block * LANES, before - weight)
+            add_to_each(sums, block * (LANES * len(channels)), weight, features)
+
+
+@inline
+def composite_tile(tile_x, tile_y, start, end, pair_splats, records, transmittance, sums, channels):
+    """Composite pairs start .. end into the tile's buffers; returns where it stopped because the tile is opaque."""
+    for block in range(BLOCKS_PER_TILE):
+        store(transmittance, block * LANES, broadcast(ONE))
+    sums[:] = ZERO
+    pair = start
+    while pair < end:
+        pause = min(pair + _SPLATS_PER_CHECK, end)
+        while pair < pause:
+            composite_splat(pair_splats[pair], tile_x, tile_y, records, transmittance, sums, channels)
+            pair += 1
+        if tile_is_opaque(transmittance, TRANSMITTANCE_LIMIT):
+            break
+    return pair
+
+
+@inline
+def write_tile(tile_x, tile_y, transmittance, sums, image, alpha, channels):
+    """Tile buffers (block by block) to the image (row by row)."""
+    count, height, width = image.shape
+    for y in range(tile_y * TILE, min(tile_y * TILE + TILE, height)):
+        block_row, lane_row = (y - tile_y * TILE) // BLOCK * BLOCKS_PER_SIDE, y % BLOCK * BLOCK
+        for block_x in range(BLOCKS_PER_SIDE):
+            x, lane = tile_x * TILE + block_x * BLOCK, (block_row + block_x) * LANES + lane_row
+            for k in range(min(BLOCK, width - x)):
+                alpha[y, x + k] = ONE - transmittance[lane + k]
+            for channel in range(count):
+                lane = ((block_row + block_x) * len(channels) + channel) * LANES + lane_row
+                for k in range(min(BLOCK, width - x)):
+                    image[channel, y, x + k] = sums[lane + k]
+
+
+@kernel
+def composite(counter, items, tile_order, tiles_x, tile_starts, pair_splats, records, image, alpha, tile_stops, channels):
+    """Composite every tile: image [C, H, W], alpha [H, W], tile_stops [tiles] (end of each tile's used pairs).
+
+    ``channels`` is a tuple whose length is the number of features in the records, C padded.
+    """
+    transmittance = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
+    sums = np.empty(BLOCKS_PER_TILE * LANES * len(channels), np.float32)
+    while True:
+        item = next_item(counter)
+        if item >= items:
+            break
+        tile = tile_order[item]
+        tile_x, tile_y = tile % tiles_x, tile // tiles_x
+        start, end = tile_starts[tile], tile_starts[tile + 1]
+        tile_stops[tile] = composite_tile(tile_x, tile_y, start, end, pair_splats, records, transmittance, sums, channels)
+        write_tile(tile_x, tile_y, transmittance, sums, image, alpha, channels)
+
+
+@kernel
+def median_depth(counter, items, tile_order, tiles_x, tile_starts, pair_splats, records, depths, image):
+    """image [H, W]: depth of the splat at which the transmittance falls to 0.5 or less, 0 where none does."""
+    transmittance = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
+    median = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
+    while True:
+        item = next_item(counter)
+        if item >= items:
+            break
+        tile = tile_order[item]
+        tile_x, tile_y = tile % tiles_x, tile // tiles_x
+        transmittance[:] = ONE
+        median[:] = ZERO
+        for pair in range(tile_starts[tile], tile_starts[tile + 1]):
+            splat = pair_splats[pair]
+            median_splat(splat, tile_x, tile_y, records, depths[splat], transmittance, median)
+            if pair % _SPLATS_PER_CHECK == 0 and tile_is_opaque(transmittance, HALF):
+                break
+        write_median(tile_x, tile_y, median, image)
+
+
+@inline
+def median_splat(splat, tile_x, tile_y, records, depth, transmittance, median):
+    """Let one splat take the pixels of the tile whose transmittance it brings to 0.5 or less."""
+    mean_x, mean_y, whiten_x, sheared, whiten_y, log2_opacity = splat_geometry(records, splat, tile_x, tile_y)
+    first_x, last_x = block_span(mean_x, records[splat, EXTENT_X])
+    first_y, last_y = block_span(mean_y, records[splat, EXTENT_Y])
+    offset_x, offset_y = load(LANE_X, 0) - mean_x, load(LANE_Y, 0) - mean_y
+    for block_y in range(first_y, last_y + 1):
+        dy = offset_y + np.float32(block_y * BLOCK)
+        u2 = dy * whiten_y
+        shift = dy * sheared
+        row_log2 = log2_opacity - u2 * u2
+        for block_x in range(first_x, last_x + 1):
+            lane = (block_y * BLOCKS_PER_SIDE + block_x) * LANES
+            u1 = (offset_x + np.float32(block_x * BLOCK)) * whiten_x - shift
+            log2_alpha = row_log2 - u1 * u1
+            before = load(transmittance, lane)
+            alpha = select(log2_alpha >= LOG2_ALPHA_MIN, minimum(exp2(log2_alpha), ALPHA_LIMIT), ZERO)
+            after = before - before * alpha
+            store(transmittance, lane, after)
+            store(median, lane, select((before > HALF) & (after <= HALF), broadcast(depth), load(median, lane)))
+
+
+@inline
+def write_median(tile_x, tile_y, median, image):
+    """Median buffer (block by block) to the image (row by row)."""
+    height, width = image.shape
+    for y in range(tile_y * TILE, min(tile_y * TILE + TILE, height)):
+        for x in range(tile_x * TILE, min(tile_x * TILE + TILE, width)):
+            block = (y - tile_y * TILE) // BLOCK * BLOCKS_PER_SIDE + (x - tile_x * TILE) // BLOCK
+            image[y, x] = median[block * LANES + y % BLOCK * BLOCK + x % BLOCK]

@@ -1,0 +1,87 @@
+"""How kernels are compiled: without the GIL, cached on disk, announced when it takes a while."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import llvmlite
+import numba
+from llvmlite.binding import get_host_cpu_name
+
+COMPILE_SECONDS = 10
+"""Rough time that the first ever use spends compiling, for the announcement."""
+
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+_announcement = threading.Lock()
+_ready: set[str] = set()
+
+inline = numba.njit(error_model="numpy", forceinline=True)
+"""Decorator for functions that kernels call; merged into each caller."""
+
+
+def _cache_root() -> Path | None:
+    """The user's cache folder for this version of the kernels, or None where nothing can be written.
+
+    Numba's own index notices an edit of the file that a kernel stands in, but not of the modules
+    that it imports: so the folder's name is a hash of the whole package. It is in the user's
+    cache folder because the installed package may be read-only.
+    """
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    for part in (numba.__version__, llvmlite.__version__, platform.python_version(), get_host_cpu_name()):
+        digest.update(part.encode())
+    base = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    root = Path(base) / "splathead" / f"kernels-{digest.hexdigest()[:16]}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=root).close()
+    except OSError:
+        return None
+    return root
+
+
+CACHE_ROOT = _cache_root()
+
+
+def kernel(function: Callable) -> Callable:
+    """Compile ``function`` on its first call for each combination of argument types, or load it from disk."""
+    if CACHE_ROOT is None:
+        return numba.njit(**_OPTIONS)(function)
+    previous = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(CACHE_ROOT)  # read while decorating only
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)
+    finally:
+        numba.config.CACHE_DIR = previous
+
+
+@contextlib.contextmanager
+def compiling(name: str) -> Iterator[None]:
+    """Around the first use of the kernels called ``name``: says so on stderr if they must be compiled."""
+    if name in _ready:
+        yield
+        return
+    with _announcement:
+        marker = CACHE_ROOT / f"{name}.ready" if CACHE_ROOT else None
+        if marker is not None and marker.exists():
+            _ready.add(name)
+        elif not _ready:
+            if marker is None:
+                warnings.warn("no writable cache folder (set NUMBA_CACHE_DIR): kernels are compiled anew in every process", stacklevel=3)
+            print(f"compiling the CPU rasteriser, once, ~{COMPILE_SECONDS} s", file=sys.stderr, flush=True)
+    yield
+    _ready.add(name)
+    if marker is not None:
+        with contextlib.suppress(OSError):
+            marker.touch()
