@@ -15,6 +15,8 @@ from pathlib import Path
 
 import yaml
 
+from splathead.models import BASELINES, NETWORKS, NO_NETWORK
+
 CONFIG_SCHEMA = 1
 
 
@@ -150,6 +152,7 @@ class ModelConfig:
     """The network of stage 06."""
 
     name: str = "unet"
+    """unet, or none: baselines only"""
     base_ch: int = 32
     """channels of the first level (32: 7,765,409 parameters, as published)"""
     base: str = "bicubic"
@@ -171,7 +174,7 @@ class TrainConfig:
     """8bit or 16bit low-resolution input"""
     epochs: int = 100
     time_limit: float = 0.0
-    """stop training after this many seconds (resumable); 0 = no limit"""
+    """end training after this many seconds in all; a larger limit later resumes it; 0 = no limit"""
     batch_size: int = 2
     grad_accum: int = 4
     crop: int = 0
@@ -182,17 +185,25 @@ class TrainConfig:
     weight_decay: float = 1e-4
     gradient_loss_weight: float = 0.5
     loss_scale: str = "range"
-    """unit of the loss: range (depth in [0, 1] of near..far, published) or lsb (input code steps)"""
+    """unit of the loss: range (depth in [0, 1] of near..far, published) or lsb (8-bit code steps)"""
     amp: bool = True
     """fp16 autocast with GradScaler on CUDA; no effect on CPU"""
     compile: bool = False
-    """torch.compile the trunk"""
+    """torch.compile the network for training (CUDA; needs a C compiler)"""
     deterministic: bool = False
     max_gpu_memory_gb: float = 8.0
     checkpoint_every: int = 1
     """epochs between checkpoints"""
+    validate_every: int = 1
+    """epochs between validations, which choose the weights that are kept"""
+    val_views: int = 0
+    """views (spread evenly) that a validation uses; 0 = all"""
     apply: bool = True
     """write predictions after training"""
+    only_apply: bool = False
+    """write predictions with the weights of an earlier training; train nothing"""
+    weights: str = ""
+    """apply these weights (.safetensors with its .json) and train nothing"""
     baselines: list[str] = field(default_factory=lambda: ["nearest", "bilinear", "bicubic", "bilinear_offset", "raw_splat"])
 
 
@@ -302,7 +313,9 @@ _CHOICES: dict[str, tuple] = {
     "reconstruct.fit.presets": ("vanilla", "regularised"),
     "train.target": ("surface", "render"),
     "train.lr_input": ("8bit", "16bit"),
+    "train.model.name": (*NETWORKS, NO_NETWORK),
     "train.model.base": ("bicubic", "bilinear"),
+    "train.baselines": BASELINES,
     "train.loss_scale": ("range", "lsb"),
     "evaluate.targets": ("surface", "render"),
     "evaluate.splits": ("train", "val", "test"),
@@ -336,7 +349,10 @@ def validate(config: Config, source: str) -> None:
             f"{source}: subjects.count: {config.subjects.count} leaves no training identity beside "
             f"{config.subjects.val} val and {config.subjects.test} test"
         )
-    for key in ("subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "train.epochs", "train.batch_size"):
+    counts = ("subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "train.epochs", "train.batch_size",
+              "train.grad_accum", "train.crops_per_view", "train.checkpoint_every", "train.validate_every",
+              "train.model.base_ch")  # fmt: skip
+    for key in counts:
         if value_of(key) < 1:
             raise ConfigError(f"{source}: {key}: {value_of(key)}, expected at least 1")
 
