@@ -1,0 +1,45 @@
+"""Which device does what: networks train on the GPU there is; rendering needs a CUDA rasteriser as well."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import torch
+
+
+def compute_device(setting: str = "auto") -> torch.device:
+    """Device for networks: ``auto`` takes CUDA when torch sees it; asking for a missing one is an error."""
+    if setting == "auto":
+        setting = "cuda" if torch.cuda.is_available() else "cpu"
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device cuda: torch sees no CUDA device; use device auto or cpu, or install a CUDA build of torch")
+    return torch.device(setting)
+
+
+def raster_device(setting: str = "auto", backend: str = "auto") -> torch.device:
+    """Device for rendering with ``backend``: CUDA only where a CUDA rasteriser can run.
+
+    On a machine with a GPU but no usable CUDA rasteriser (gsplat without nvcc, say) ``auto`` stays on the
+    CPU, and one warning says why and what to install.
+    """
+    device = compute_device(setting)
+    if device.type == "cpu" or backend in ("cpu", "reference"):
+        return torch.device("cpu")
+    if backend in ("gsplat", "inria"):
+        return device  # a named backend that cannot run is refused, with its remedy, where it is used
+    if _cuda_backend_usable():
+        return device
+    return torch.device("cpu")
+
+
+@functools.cache
+def _cuda_backend_usable() -> bool:
+    from splathead.raster import available_backends
+
+    reasons = {name: reason for name, reason in available_backends().items() if name in ("gsplat", "inria")}
+    if None in reasons.values():
+        return True
+    why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    warnings.warn(f"a GPU is here, but rendering stays on the CPU ({why}). Training uses the GPU.", stacklevel=3)
+    return False
