@@ -1,0 +1,102 @@
+"""From a signed distance volume to a mesh that other programs open: marching cubes, clean-up, decimation, colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from splathead.fusion.tsdf import DepthView, TsdfVolume, intrinsics_vector, observation_map
+
+DECIMATION_PASSES = 6
+
+
+@dataclass
+class FusedMesh:
+    """A triangle mesh in world units (pipeline: mm, +Y up, +Z out of the face)."""
+
+    vertices: np.ndarray  # [V, 3] float32
+    faces: np.ndarray  # [F, 3] int32, counter-clockwise seen from outside
+    colours: np.ndarray | None = None  # [V, 3] uint8 sRGB
+
+
+def extract_surface(volume: TsdfVolume) -> FusedMesh:
+    """Marching cubes (Lewiner et al. 2003, skimage) at distance 0 over fully observed cells."""
+    from skimage.measure import marching_cubes
+
+    from splathead.fusion import kernels
+
+    cells = np.zeros(volume.distance.shape, dtype=np.bool_)
+    kernels.mark_cells(cells, volume.distance, volume.weight, volume.blocks, volume.truncation)
+    try:
+        vertices, faces, _, _ = marching_cubes(volume.distance, 0.0, allow_degenerate=False, mask=cells)
+    except (RuntimeError, ValueError) as error:
+        blocks = f"{len(volume.blocks)} blocks of voxels of {volume.voxel:.3g}"
+        raise ValueError(f"fusion found no surface in {blocks}: {error}") from error
+    world = volume.origin + volume.voxel * vertices.astype(np.float64)
+    return FusedMesh(world.astype(np.float32), np.ascontiguousarray(faces, dtype=np.int32))
+
+
+def largest_component(mesh: FusedMesh) -> FusedMesh:
+    """The connected component with most faces, without unused vertices."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(mesh.vertices)
+    rows, columns = mesh.faces[:, [0, 1]].T.ravel(), mesh.faces[:, [1, 2]].T.ravel()
+    graph = coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count, count))
+    _, label = connected_components(graph, directed=False)
+    face_label = label[mesh.faces[:, 0]]
+    return _compacted(mesh.vertices, mesh.faces[face_label == np.bincount(face_label).argmax()])
+
+
+def decimated(mesh: FusedMesh, target_faces: int) -> FusedMesh:
+    """At most ``target_faces`` triangles by quadric edge collapse (Garland & Heckbert 1997, fast-simplification)."""
+    import fast_simplification
+
+    if target_faces < 4:
+        raise ValueError(f"target_faces {target_faces}, expected at least 4")
+    vertices, faces = mesh.vertices, mesh.faces
+    for attempt in range(DECIMATION_PASSES):  # one pass may stop short; later ones collapse more eagerly
+        if len(faces) <= target_faces:
+            break
+        vertices, faces = fast_simplification.simplify(vertices, faces, target_count=target_faces, agg=5.0 + 2 * attempt)
+    if len(faces) > target_faces:
+        raise ValueError(f"decimation stopped at {len(faces)} faces, expected at most {target_faces}; raise target_faces")
+    distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    return _compacted(np.asarray(vertices, dtype=np.float32), faces[distinct])
+
+
+def vertex_colours(vertices: np.ndarray, views: Sequence[DepthView], *, tolerance: float, jump: float) -> np.ndarray:
+    """Colours [V, 3] uint8 of vertices [V, 3] from the views that see them within ``tolerance`` of their depth.
+
+    A vertex that no view sees takes the colour of the nearest one that is seen; an error when none is.
+    """
+    from scipy.spatial import cKDTree
+
+    from splathead.fusion import kernels
+
+    sums, totals = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
+    points = np.ascontiguousarray(vertices, dtype=np.float64)
+    for view in (view.cropped() for view in views):
+        if view.rgb is None:
+            raise ValueError(f"view {view.camera.name!r}: no rgb to colour the mesh with")
+        observed, camera = observation_map(view, jump), view.camera
+        projection = intrinsics_vector(camera), camera.world_to_cam
+        kernels.add_colours(sums, totals, points, tolerance, observed, view.rgb, *projection)
+    seen = totals > 0
+    if not seen.any():
+        raise ValueError(f"none of {len(vertices)} vertices lies within {tolerance:.3g} of a view's depth")
+    colours = np.zeros((len(vertices), 3))
+    colours[seen] = sums[seen] / totals[seen, None]
+    if not seen.all():
+        colours[~seen] = colours[seen][cKDTree(points[seen]).query(points[~seen])[1]]
+    return np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+
+
+def _compacted(vertices: np.ndarray, faces: np.ndarray) -> FusedMesh:
+    used = np.zeros(len(vertices), dtype=bool)
+    used[faces] = True
+    index = np.cumsum(used) - 1
+    return FusedMesh(np.ascontiguousarray(vertices[used]), np.ascontiguousarray(index[faces], dtype=np.int32))
