@@ -1,0 +1,159 @@
+"""Triangle surfaces: from depth grids, area-uniform samples, visibility, and exact distances through libigl."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from splathead.cameras import Camera
+from splathead.metrics.zones import check_depth
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A triangle mesh with its search tree; made once with :meth:`build`, queried many times."""
+
+    vertices: np.ndarray  # [V, 3] float64
+    faces: np.ndarray  # [F, 3] int64
+    face_normals: np.ndarray  # [F, 3] unit, zero for degenerate triangles
+    face_areas: np.ndarray  # [F]
+    tree: object  # igl.AABB over the triangles
+
+    @classmethod
+    def build(cls, vertices: np.ndarray, faces: np.ndarray) -> Surface:
+        """Index a mesh of vertices [V, 3] and faces [F, 3]; F may be 0. NaN and indices out of range are errors."""
+        import igl
+
+        vertices = np.ascontiguousarray(vertices, dtype=np.float64).reshape(-1, 3)
+        faces = np.ascontiguousarray(faces, dtype=np.int64).reshape(-1, 3)
+        if not np.isfinite(vertices).all():
+            raise ValueError("mesh with NaN or infinite vertices")
+        if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
+            raise ValueError(f"mesh with face indices {faces.min()}..{faces.max()}, expected 0..{len(vertices) - 1}")
+        cross = _face_cross(vertices, faces)
+        double_area = np.linalg.norm(cross, axis=1)
+        tree = igl.AABB()
+        if len(faces):
+            tree.init(vertices, faces)
+        return cls(vertices, faces, cross / np.maximum(double_area, 1e-300)[:, None], 0.5 * double_area, tree)
+
+    @property
+    def diagonal(self) -> float:
+        """Length of the bounding box's diagonal."""
+        return float(np.linalg.norm(np.ptp(self.vertices, axis=0)))
+
+    def closest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Exact distance [N] of points [N, 3] to the triangles and the closest triangle's index [N].
+
+        Points that follow each other in space are found faster. Without triangles the distance is infinite
+        and the index -1.
+        """
+        if not len(self.faces):
+            return np.full(len(points), np.inf), np.full(len(points), -1, dtype=np.int64)
+        if not len(points):
+            return np.zeros(0), np.zeros(0, dtype=np.int64)
+        squared, face, _ = self.tree.squared_distance(self.vertices, self.faces, np.ascontiguousarray(points, dtype=np.float64))
+        return np.sqrt(np.maximum(squared, 0.0)).ravel(), face.ravel()
+
+    def vertex_normals(self) -> np.ndarray:
+        """Area-weighted unit normals of the vertices [V, 3]; zero for a vertex that no triangle uses."""
+        weighted = self.face_normals * self.face_areas[:, None]
+        normals = np.empty_like(self.vertices)
+        for axis in range(3):
+            repeated = np.repeat(weighted[:, axis], 3)
+            normals[:, axis] = np.bincount(self.faces.ravel(), weights=repeated, minlength=len(self.vertices))
+        return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+
+
+def _face_cross(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    return np.cross(b - a, c - a)
+
+
+def depth_to_mesh(depth: np.ndarray, mask: np.ndarray, camera: Camera, jump: float) -> tuple[np.ndarray, np.ndarray]:
+    """Triangulate a depth grid.
+
+    Each square of four pixels gives two triangles (split along the same diagonal everywhere); a triangle is
+    kept when its three pixels are in ``mask`` and their depths span at most ``jump``. This is the one rule by
+    which surfaces are cut at depth jumps.
+
+    Args:
+        depth: [H, W] z-depth.
+        mask: [H, W] bool; ``depth`` must be positive there.
+        camera: the view.
+        jump: largest depth difference within a triangle, in the depth's unit.
+
+    Returns:
+        vertices [V, 3] float64 in the world, one per mask pixel in row-major order (also where no triangle
+        uses it), and faces [F, 3] int64, facing the camera, in row-major order.
+    """
+    depth = check_depth(depth, "grid", (camera.height, camera.width))
+    if mask.shape != depth.shape or not (depth[mask] > 0).all():
+        raise ValueError(f"mask of shape {mask.shape} for depth of shape {depth.shape}, expected the same and depth > 0 inside")
+    index = np.full(depth.shape, -1, dtype=np.int64)
+    index[mask] = np.arange(np.count_nonzero(mask))
+    low, high = slice(0, -1), slice(1, None)
+    top_left, bottom_left, top_right, bottom_right = (low, low), (high, low), (low, high), (high, high)
+    triangles, kept = [], []
+    for corners in ((top_left, bottom_left, top_right), (bottom_left, bottom_right, top_right)):
+        ids = np.stack([index[corner] for corner in corners], axis=-1)
+        z = np.stack([depth[corner] for corner in corners])
+        kept.append((ids >= 0).all(-1) & (np.ptp(z, axis=0) <= jump))
+        triangles.append(ids)
+    faces = np.stack(triangles, axis=2).reshape(-1, 3)[np.stack(kept, axis=2).ravel()]
+    rays = camera.ray_directions()[mask] * depth[mask][:, None]
+    return (rays - camera.translation) @ camera.rotation, faces
+
+
+def sample_surface(surface: Surface, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` area-uniform points [count, 3] on a surface and their faces [count].
+
+    Stratified: point i lies at a random place of the i-th of ``count`` equal parts of the area, in face order.
+    """
+    total = float(surface.face_areas.sum())
+    if not total > 0:
+        raise ValueError(f"mesh with {len(surface.faces)} faces and area {total}, nothing to sample")
+    rng = np.random.default_rng(seed)
+    at = (np.arange(count) + rng.random(count)) / count
+    edges = np.cumsum(surface.face_areas)
+    faces = np.minimum(np.searchsorted(edges, at * edges[-1], side="right"), len(edges) - 1)
+    u, v = rng.random((2, count))
+    u, v = np.where(u + v > 1, (1 - u, 1 - v), (u, v))
+    a, b, c = (surface.vertices[surface.faces[faces, corner]] for corner in range(3))
+    return a + u[:, None] * (b - a) + v[:, None] * (c - a), faces
+
+
+def pixel_of(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row and column [N] of the pixels that points [N, 3] project into, and whether they are in front and inside."""
+    pixels, z = camera.project(points)
+    with np.errstate(invalid="ignore"):
+        column, row = np.floor(pixels[:, 0]), np.floor(pixels[:, 1])
+    inside = (z > 0) & (column >= 0) & (row >= 0) & (column < camera.width) & (row < camera.height)
+    return np.where(inside, row, 0).astype(np.int64), np.where(inside, column, 0).astype(np.int64), inside
+
+
+def visible_points(surface: Surface, points: np.ndarray, faces: np.ndarray, camera: Camera, depth: np.ndarray) -> np.ndarray:
+    """Which surface points a view sees: nothing of the surface lies before them, and the view's true map shows a surface.
+
+    Args:
+        surface: the whole true surface, which also occludes.
+        points: [N, 3] points on it, in the world.
+        faces: [N] the triangles that they lie on.
+        camera: the view.
+        depth: [H, W] true z-depth, 0 = no surface.
+
+    Returns:
+        [N] bool, exact (rays, not a comparison of depths, which fails where the surface is steep).
+    """
+    row, column, inside = pixel_of(points, camera)
+    candidates = np.flatnonzero(inside & (depth[row, column] > 0))
+    visible = np.zeros(len(points), dtype=bool)
+    if not len(candidates):
+        return visible
+    rays = points[candidates] - camera.position
+    origins = np.repeat(camera.position[None], len(candidates), axis=0)
+    hit_face, hit_at, _ = surface.tree.intersect_ray_first(surface.vertices, surface.faces, origins, rays)
+    # the ray reaches the point at 1; its own triangle or a neighbour at their common edge may be hit a hair before
+    visible[candidates] = (hit_face == faces[candidates]) | (hit_at > 1 - 1e-6)
+    return visible
