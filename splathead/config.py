@@ -57,6 +57,12 @@ class SubjectsConfig:
     """scan: height in millimetres; 0 = the file's units are millimetres"""
     image_size: int = 0
     """capture: resize images so that the longer side has this many pixels; 0 = keep"""
+    capture_up: str = "auto"
+    """capture: axis that points up, or auto (from the cameras)"""
+    capture_front: str = "auto"
+    """capture: axis that points out of the face, or the name of a view that looks at the face, or auto (first view)"""
+    capture_mm_per_unit: float = 0.0
+    """capture: millimetres per unit of the cameras' world; 0 = a nominal size"""
 
 
 @dataclass
@@ -94,6 +100,12 @@ class ReconstructConfig:
     """fit | import | facelift"""
     import_path: str = ""
     """import: a PLY file or a folder of PLY files, one per subject"""
+    import_up: str = "auto"
+    """import: axis that points up, or auto (FaceLift files z, others y)"""
+    import_front: str = "auto"
+    """import: axis that points out of the face, or auto (FaceLift files -y, others z)"""
+    import_mm_per_unit: float = 0.0
+    """import: millimetres per unit of the file; 0 = worked out from the file, or a nominal size"""
     max_gaussians: int = 5_000_000
     """larger imports are refused"""
     facelift_dir: str = ""
@@ -119,13 +131,17 @@ class RenderConfig:
 
 @dataclass
 class PostprocessConfig:
-    """Stage 04: clean-up of the rendered maps."""
+    """Stage 04: clean-up of the rendered maps. Sizes in pixels hold at 1024 and scale with the map."""
 
     alpha_threshold: float = 0.5
     closing_px: int = 5
+    """diameter of the morphological closing of the mask"""
     min_component_px: int = 100
+    """smaller parts of the mask are dropped"""
     fill_holes_px: int = 5000
-    """holes up to this area are filled"""
+    """holes up to this area are filled smoothly"""
+    large_holes: str = "leave"
+    """larger holes: leave (seen through a loop of hair, say) or nearest (fill from the nearest pixel, as published)"""
     floater_mm: float = 30.0
     """components whose median depth is farther than this in front of the main one's nearest are removed"""
     align: bool = False
@@ -141,8 +157,9 @@ class PairsConfig:
     """Stage 05: high-/low-resolution pairs."""
 
     lr_mode: str = "classic"
-    """rasterisation mode of the low-resolution render"""
+    """rasterisation mode of the pairs: variants rendered in it are used, high and low resolution alike"""
     lr_bits: list[int] = field(default_factory=lambda: [8, 16])
+    """bit depths of the low-resolution input, 2 to 16 each"""
     interior_px: int = 8
     jump_mm: float = 4.0
 
@@ -307,9 +324,13 @@ _CHOICES: dict[str, tuple] = {
     "device": ("auto", "cpu", "cuda"),
     "subjects.source": ("anny", "ict", "scan", "capture", "facelift"),
     "reconstruct.source": ("fit", "import", "facelift"),
+    "subjects.capture_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
+    "reconstruct.import_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
+    "reconstruct.import_front": ("auto", "x", "y", "z", "-x", "-y", "-z"),
     "render.backend": ("auto", "cpu", "gsplat", "inria", "reference"),
     "render.modes": ("classic", "antialiased"),
     "pairs.lr_mode": ("classic", "antialiased"),
+    "postprocess.large_holes": ("leave", "nearest"),
     "reconstruct.fit.presets": ("vanilla", "regularised"),
     "train.target": ("surface", "render"),
     "train.lr_input": ("8bit", "16bit"),
@@ -340,6 +361,8 @@ def validate(config: Config, source: str) -> None:
                 raise ConfigError(f"{source}: {key}: {entry!r}, expected one of {', '.join(map(str, choices))}")
     if config.pairs.lr_mode not in config.render.modes:
         raise ConfigError(f"{source}: pairs.lr_mode: {config.pairs.lr_mode!r} is not in render.modes {config.render.modes}")
+    if not config.pairs.lr_bits or not all(2 <= bits <= 16 for bits in config.pairs.lr_bits):
+        raise ConfigError(f"{source}: pairs.lr_bits: {config.pairs.lr_bits}, expected bit depths from 2 to 16")
     if config.subjects.map_size % config.render.lr_size:
         raise ConfigError(
             f"{source}: render.lr_size: {config.render.lr_size}, expected a divisor of subjects.map_size {config.subjects.map_size}"
