@@ -10,7 +10,11 @@ from splathead.gaussians import Gaussians
 from splathead.raster import RasterSettings, available_backends, rasterize, render
 
 pytestmark = pytest.mark.gpu
-SHIFT_PX = 7
+SHIFT_PX = 16
+"""One tile: Inria's extension cuts a splat off at three sigma by whole tiles, so that its image shifts by whole tiles."""
+
+# Inria's extension stops at three sigma, where an opaque splat still has alpha 0.99 exp(-4.5) = 0.011
+TOLERANCE = {"gsplat": 1e-2, "inria": 2.5e-2}
 
 
 @pytest.fixture(params=["gsplat", "inria"])
@@ -52,8 +56,8 @@ def test_maps_match_the_reference(backend, camera):
     errors["depth"] = relative_error(ours.depth.cpu()[solid], expected.depth[solid])
     off = ((ours.depth_median.cpu() - expected.depth_median).abs() > 0.5)[solid].float().mean()
     print(backend, camera.width, errors, f"median depth off by more than 0.5 mm in {float(off):.2%} of the pixels")
-    assert max(errors.values()) < 1e-2, errors
-    assert float(off) < (0.02 if backend == "gsplat" else 0.5)
+    assert max(errors.values()) < TOLERANCE[backend], errors
+    assert float(off) < (0.02 if backend == "gsplat" else 0.1)
 
 
 def test_gradients_match_the_reference(backend):
