@@ -12,7 +12,8 @@ spacing of the samples). Nothing is aligned before scoring: the cameras are know
 * chamfer_l1: mean of the two directed mean distances; hausdorff and hausdorff_95: the larger of the two
   directed maxima and 95th percentiles.
 * normal_consistency: mean absolute cosine between the normals at a point and at its closest point, mean of
-  both directions (Mescheder et al., "Occupancy Networks", 2019); a vertex without triangle counts as 0.
+  both directions (Mescheder et al., "Occupancy Networks", 2019). A predicted vertex without triangle
+  counts as 0; where the closest point has no normal (a lone pixel) there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -110,10 +111,14 @@ class SurfaceTruth:
     def from_depth(cls, target_depth: np.ndarray, camera: Camera, diagonal: float, settings: MeshSettings) -> SurfaceTruth:
         """Truth for target ``render``: the triangles of the target depth grid, all of them visible.
 
-        ``diagonal`` is the head's, which one view's grid does not show.
+        A pixel that jumps cut off from every triangle is a point of the surface too (a triangle without
+        area), or the target itself would not score 1. ``diagonal`` is the head's, which one view's grid
+        does not show.
         """
         zones = compute_zones(target_depth, settings.zones)
-        surface = Surface.build(*depth_to_mesh(target_depth, zones.full, camera, settings.zones.jump))
+        vertices, triangles = depth_to_mesh(target_depth, zones.full, camera, settings.zones.jump)
+        alone = np.setdiff1d(np.arange(len(vertices)), triangles)
+        surface = Surface.build(vertices, np.concatenate([triangles, np.repeat(alone[:, None], 3, axis=1)]))
         points, faces = sample_surface(surface, settings.samples, settings.seed)
         return cls(surface, camera, zones, diagonal, settings, *_place_samples(surface, camera, zones, points, faces))
 
@@ -220,9 +225,11 @@ def _check_same_surface(points: np.ndarray, camera: Camera, depth: np.ndarray, t
 
 
 def _abs_cosine(normals: np.ndarray, face_normals: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Absolute cosine [N] between normals and those of the closest faces; NaN where a face has no area."""
     if not len(face_normals):
-        return np.zeros(len(normals))
-    return np.abs((normals * face_normals[faces]).sum(axis=1))
+        return np.full(len(normals), np.nan)
+    closest = face_normals[faces]
+    return np.where(closest.any(axis=1), np.abs((normals * closest).sum(axis=1)), np.nan)
 
 
 def _scores(
@@ -246,12 +253,17 @@ def _scores(
         chamfer_l1=float(to_truth.mean() + to_prediction.mean()) / 2 if both else math.nan,
         hausdorff=float(max(to_truth.max(), to_prediction.max())) if both else math.nan,
         hausdorff_95=float(max(np.quantile(to_truth, 0.95), np.quantile(to_prediction, 0.95))) if both else math.nan,
-        normal_consistency=float(vertex_cosine.mean() + sample_cosine.mean()) / 2 if both else math.nan,
+        normal_consistency=(_mean_defined(vertex_cosine) + _mean_defined(sample_cosine)) / 2,
         f_score_auc=float(np.mean([by_threshold[text] for text in curve])),
         precision=dict(zip(lengths, precision.tolist())),
         recall=dict(zip(lengths, recall.tolist())),
         f_score=by_threshold,
     )
+
+
+def _mean_defined(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else math.nan
 
 
 def _share_within(distances: np.ndarray, limits: np.ndarray) -> np.ndarray:
