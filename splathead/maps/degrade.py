@@ -71,7 +71,7 @@ def downsample(depth: np.ndarray, mask: np.ndarray, factor: int, kernel: str) ->
     """
     height, width = depth.shape
     if mask.shape != depth.shape or height % factor or width % factor or factor < 1:
-        raise ValueError(f"downsample: depth {depth.shape}, mask {mask.shape}, expected the same multiples of the factor {factor}")
+        raise ValueError(f"downsample: depth {depth.shape}, mask {mask.shape}, expected equal multiples of the factor {factor}")
     if not mask.any():
         return np.zeros((height // factor, width // factor), np.float32), np.zeros((height // factor, width // factor), bool)
     offset = float(depth[mask].mean())  # sums of deviations keep float32's digits

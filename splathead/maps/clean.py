@@ -1,0 +1,123 @@
+"""Which pixels of a rendered view show the head: alpha threshold, floaters, closing, components, holes.
+
+Sizes in pixels are meant for 1024-pixel-wide maps and scale with the map, so that a 256 map of the same view is
+treated alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from splathead.config import PostprocessConfig
+
+REFERENCE_WIDTH = 1024
+"""Map width that pixel sizes in the configuration refer to."""
+
+
+@dataclass(frozen=True)
+class CleanMask:
+    """Disjoint parts of a view's mask, each [H, W] bool."""
+
+    known: np.ndarray  # the rendered depth is used
+    small_holes: np.ndarray  # to be filled smoothly (closing adds to these)
+    large_holes: np.ndarray  # to be filled from the nearest known pixel; empty unless asked for
+
+    @property
+    def mask(self) -> np.ndarray:
+        """All pixels that show the head."""
+        return self.known | self.small_holes | self.large_holes
+
+
+def clean_mask(alpha: np.ndarray, depth: np.ndarray, settings: PostprocessConfig, map_width: int) -> CleanMask:
+    """Mask of one rendered view.
+
+    Args:
+        alpha: [H, W] accumulated opacity of the view or of a crop that leaves a pixel around the head.
+        depth: [H, W] z-depth in mm whose jumps separate floaters from the head; median depth does not smear across
+            a floater's soft edge as expected depth does.
+        settings: thresholds; see :class:`splathead.config.PostprocessConfig`.
+        map_width: width of the whole view in pixels.
+
+    May come out empty; the caller knows which view to name.
+    """
+    scale = map_width / REFERENCE_WIDTH
+    known = (alpha > settings.alpha_threshold) & (depth > 0)
+    known &= ~find_floaters(depth, known, settings.floater_mm)
+    closed = close_mask(known, round(settings.closing_px * scale))
+    closed &= large_components(closed, known, settings.min_component_px * scale**2)
+    small, large = find_holes(closed, settings.fill_holes_px * scale**2)
+    if settings.large_holes != "nearest":
+        large = np.zeros_like(large)
+    known &= closed
+    return CleanMask(known, (closed & ~known) | small, large)
+
+
+def find_floaters(depth: np.ndarray, mask: np.ndarray, distance: float) -> np.ndarray:
+    """Pixels [H, W] bool of ``mask`` that hang in front of the head.
+
+    The mask is cut into parts at depth jumps of more than ``distance`` (unit of ``depth``); the largest part is the
+    head. A part is a floater when its median depth is more than ``distance`` nearer than the head's nearest pixel
+    (its 0.1 % quantile: the nose, usually).
+    """
+    labels, sizes = _depth_parts(depth, mask, distance)
+    if len(sizes) < 3:  # background and one part
+        return np.zeros_like(mask)
+    main = 1 + int(sizes[1:].argmax())
+    limit = np.quantile(depth[labels == main], 0.001) - distance
+    is_floater = np.zeros(len(sizes), dtype=bool)
+    for label in np.unique(labels[mask & (depth < limit)]):
+        is_floater[label] = label not in (0, main) and np.median(depth[labels == label]) < limit
+    return is_floater[labels]
+
+
+def _depth_parts(depth: np.ndarray, mask: np.ndarray, jump: float) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [H, W] of the parts of ``mask`` between depth jumps (0 = none) and their sizes, the background's first.
+
+    A pixel with a neighbour that is more than ``jump`` nearer belongs to the edge of what lies behind: leaving
+    those out cuts the mask.
+    """
+    behind_jump = np.zeros_like(mask)
+    for axis in (0, 1):
+        a, b = np.swapaxes(depth, 0, axis), np.swapaxes(mask, 0, axis)
+        step, both, out = a[1:] - a[:-1], b[1:] & b[:-1], np.swapaxes(behind_jump, 0, axis)
+        out[1:] |= both & (step > jump)
+        out[:-1] |= both & (step < -jump)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((mask & ~behind_jump).astype(np.uint8), connectivity=4)
+    return labels, stats[:, cv2.CC_STAT_AREA]
+
+
+def close_mask(mask: np.ndarray, diameter_px: int) -> np.ndarray:
+    """Morphological closing of ``mask`` [H, W] bool with a disc; nothing below 2 pixels."""
+    if diameter_px < 2:
+        return mask.copy()
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter_px, diameter_px))
+    # The frame is extended by the mask's own border, else closing would eat into heads that leave the image.
+    padded = cv2.copyMakeBorder(mask.astype(np.uint8), *(diameter_px,) * 4, cv2.BORDER_REPLICATE)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)
+    return closed[diameter_px:-diameter_px, diameter_px:-diameter_px].astype(bool) | mask
+
+
+def large_components(mask: np.ndarray, counted: np.ndarray, min_px: float) -> np.ndarray:
+    """Connected parts (8 neighbours) of ``mask`` [H, W] bool with at least ``min_px`` (and one) pixels of ``counted``."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    keep = np.bincount(labels[counted], minlength=count) >= max(min_px, 1)
+    keep[0] = False
+    return keep[labels]
+
+
+def find_holes(mask: np.ndarray, max_small_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Parts of the background that ``mask`` encloses: (up to ``max_small_px`` pixels, larger), each [H, W] bool.
+
+    What touches the image's border is open, not a hole.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
+    height, width = mask.shape
+    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
+    right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
+    enclosed = (left > 0) & (top > 0) & (right < width) & (bottom < height)
+    enclosed[0] = False
+    small = enclosed & (stats[:, cv2.CC_STAT_AREA] <= max_small_px)
+    return small[labels], (enclosed & ~small)[labels]
