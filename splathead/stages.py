@@ -147,6 +147,25 @@ class Stage:
         write_json(self.folder / "stage.json", {k: v for k, v in self.record.items() if k != "done_before"})
 
 
+def record_group(runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequence[str] = (), *, done: bool) -> None:
+    """Write ``stage.json`` of a stage that consists of sub-stages, each with its own folder and fingerprint below it.
+
+    Its fingerprint follows from its parts' ; call it with ``done=False`` before work starts on unfinished parts, so
+    that later stages refuse a half-made result, and with ``done=True`` when every part is finished.
+    """
+    runs_dir = Path(runs_dir)
+    keys = ("name", "fingerprint", "state", "seconds")
+    rows = [dict(zip(keys, (part.name, *(part.record[key] for key in keys[1:])))) for part in parts]
+    upstream = {stage: finished_fingerprint(runs_dir, stage) for stage in inputs}
+    record = {
+        "schema": STAGE_SCHEMA, "stage": name, "state": "done" if done else "running", "inputs": upstream,
+        "fingerprint": fingerprint([STAGE_SCHEMA, name, upstream, [(row["name"], row["fingerprint"]) for row in rows]]),
+        "parts": rows, "seconds": round(sum(row["seconds"] for row in rows), 3),
+        "peak_memory_mib": max((part.record["peak_memory_mib"] for part in parts), default=0.0), **_environment(),
+    }  # fmt: skip
+    write_json(runs_dir / name / "stage.json", record)
+
+
 def _run_item(function: Callable[[str, Path], object], item: str, target: Path) -> None:
     temporary = target.parent / f".tmp-{target.name}"
     shutil.rmtree(temporary, ignore_errors=True)
