@@ -1,0 +1,1 @@
+"""3D Gaussian splatting optimisation of one subject from posed images."""
