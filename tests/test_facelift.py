@@ -1,0 +1,150 @@
+"""FaceLift through its command line, played by a fake checkout that writes FaceLift's layout."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from splathead.cameras import camera_yaw_elevation, load_cameras
+from splathead.config import Config
+from splathead.images import write_png
+from splathead.ply import load_gaussians_ply
+from splathead.subjects.facelift import facelift_subject, find_photos, locate_facelift, run_facelift
+
+# What FaceLift does as far as a caller can see: one folder per photo with its files, the PLY with 8-bit colours, no
+# normals and zero-padded harmonics. The three Gaussians lie at the nose (front, -y), the crown (+z) and the left ear (+x).
+FAKE_INFERENCE = '''
+import argparse, json, os, pathlib, struct, sys
+parser = argparse.ArgumentParser()
+parser.add_argument("--input_dir", "-i"); parser.add_argument("--output_dir", "-o")
+parser.add_argument("--auto_crop", action="store_true"); parser.add_argument("--seed", type=int)
+parser.add_argument("--guidance_scale_2D", type=float); parser.add_argument("--step_2D", type=int)
+args = parser.parse_args()
+calls = pathlib.Path("calls.json")
+calls.write_text(json.dumps((json.loads(calls.read_text()) if calls.exists() else []) + [vars(args)]))
+mode = os.environ.get("FAKE_FACELIFT", "")
+for k, photo in enumerate(sorted(os.listdir(args.input_dir))):
+    print("Processing", photo)
+    folder = pathlib.Path(args.output_dir, photo.split(".")[0]); folder.mkdir(parents=True)
+    if mode == "crash" and k == 1:
+        sys.exit("CUDA out of memory")
+    if mode == "nothing":
+        continue
+    names = "x y z red green blue f_dc_0 f_dc_1 f_dc_2".split() + [f"f_rest_{i}" for i in range(45)]
+    names += "opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()
+    header = "ply\\nformat binary_little_endian 1.0\\nelement vertex 3\\n"
+    kinds = ["uchar" if name in ("red", "green", "blue") else "float" for name in names]
+    header += "".join(f"property {kind} {name}\\n" for kind, name in zip(kinds, names)) + "end_header\\n"
+    body = b""
+    for x, y, z in [(0, -.5, 0), (0, 0, .6), (.4, 0, 0)]:
+        body += struct.pack("<3f3B", x, y, z, 9, 9, 9) + struct.pack("<48f", .1, .2, .3, *[0] * 45)
+        body += struct.pack("<8f", 2, -5, -5, -6, .5, .5, .5, .5)
+    (folder / "gaussians.ply").write_bytes(header.encode() + (body[:50] if mode == "truncated" else body))
+    for name in ("input.png", "multiview.png", "output.png", "turntable.mp4"):
+        (folder / name).write_bytes(b"-")
+'''
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    folder = tmp_path / "FaceLift"
+    folder.mkdir()
+    (folder / "inference.py").write_text(FAKE_INFERENCE)
+    monkeypatch.setenv("FACELIFT_DIR", str(folder))
+    monkeypatch.delenv("FACELIFT_PYTHON", raising=False)
+    monkeypatch.delenv("FAKE_FACELIFT", raising=False)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    for name in ("ada.v2.png", "Grace Hopper.png"):
+        write_png(folder / name, np.full((8, 8, 3), 200, np.uint8))
+    (folder / "notes.txt").write_text("not a photo")
+    return find_photos(folder)
+
+
+def test_photos_become_subjects(checkout, photos, tmp_path):
+    assert list(photos) == ["Grace_Hopper", "ada.v2"]
+    results = run_facelift(photos, tmp_path / "out", Config().reconstruct)
+    call = json.loads((checkout / "calls.json").read_text())[0]
+    assert call["auto_crop"] and (call["seed"], call["guidance_scale_2D"], call["step_2D"]) == (4, 3.0, 50)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["Grace_Hopper", "ada.v2", "facelift.log"]
+
+    config = Config()
+    config.subjects.map_yaws, config.subjects.map_size = [-30.0, 0.0], 64
+    folder = tmp_path / "subject"
+    report = facelift_subject(photos["ada.v2"], results["ada.v2"], folder, config)
+    assert report.subject == "ada.v2" and "FaceLift" in " ".join(report.lines)
+    gaussians = load_gaussians_ply(folder / "facelift" / "gaussians.ply")
+    # nose to the front (+Z), crown up (+Y), left ear to +X, 180 mm per unit
+    np.testing.assert_allclose(gaussians.means.numpy(), [[0, 0, 90], [0, 108, 0], [72, 0, 0]], atol=1e-4)
+    assert gaussians.unit == "mm" and gaussians.sh_degree == 0
+    info = json.loads((folder / "subject.json").read_text())
+    assert (info["name"], info["split"], info["scale"], info["source"]) == ("ada.v2", "test", "nominal", "facelift")
+    cameras = load_cameras(folder / "cameras_maps.json")
+    assert [round(camera_yaw_elevation(c)[0]) for c in cameras] == [-30, 0] and cameras[0].width == 64
+    assert (folder / "photo.png").is_file() and (folder / "facelift" / "reconstruction.json").is_file()
+
+
+def test_finished_photos_are_not_made_again(checkout, photos, tmp_path):
+    first = dict(list(photos.items())[:1])
+    run_facelift(first, tmp_path / "out", Config().reconstruct)
+    run_facelift(photos, tmp_path / "out", Config().reconstruct)
+    run_facelift(photos, tmp_path / "out", Config().reconstruct)
+    assert len(json.loads((checkout / "calls.json").read_text())) == 2
+    assert (tmp_path / "out" / "facelift.log").read_text().split() == ["Processing", "photo0000.png"]
+
+
+def test_crash_keeps_what_is_whole_and_says_why(checkout, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_FACELIFT", "crash")
+    with pytest.raises(RuntimeError, match=r"(?s)exited with code 1 and left 1 of 2.*ada\.v2\.png.*CUDA out of memory"):
+        run_facelift(photos, tmp_path / "out", Config().reconstruct)
+    assert (tmp_path / "out" / "Grace_Hopper" / "gaussians.ply").is_file()
+    assert not (tmp_path / "out" / "ada.v2").exists()
+    monkeypatch.delenv("FAKE_FACELIFT")
+    run_facelift(photos, tmp_path / "out", Config().reconstruct)
+    assert (tmp_path / "out" / "ada.v2" / "gaussians.ply").is_file()
+
+
+def test_missing_output_is_an_error(checkout, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_FACELIFT", "nothing")
+    with pytest.raises(RuntimeError, match=r"left 2 of 2 photo\(s\) without a result"):
+        run_facelift(photos, tmp_path / "out", Config().reconstruct)
+
+
+def test_broken_output_is_an_error(checkout, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_FACELIFT", "truncated")
+    with pytest.raises(ValueError, match=r"gaussians\.ply: truncated"):
+        run_facelift(photos, tmp_path / "out", Config().reconstruct)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["facelift.log"]
+
+
+def test_without_facelift_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.delenv("FACELIFT_DIR", raising=False)
+    settings = Config().reconstruct
+    with pytest.raises(RuntimeError, match=r"git clone https://github\.com/weijielyu/FaceLift.*\$FACELIFT_DIR.*external/README\.md"):
+        locate_facelift(settings)
+    settings.facelift_dir = str(tmp_path)
+    with pytest.raises(RuntimeError, match=r"no FaceLift checkout, it has no inference\.py"):
+        locate_facelift(settings)
+    (tmp_path / "inference.py").touch()
+    settings.facelift_python = str(tmp_path / "no-python")
+    with pytest.raises(RuntimeError, match="no such Python interpreter"):
+        locate_facelift(settings)
+    settings.facelift_python = ""
+    monkeypatch.delenv("FACELIFT_PYTHON", raising=False)
+    assert locate_facelift(settings) == (tmp_path.resolve(), sys.executable)
+
+
+def test_no_photos_and_colliding_names(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no photo here"):
+        find_photos(tmp_path)
+    for name in ("a b.png", "a_b.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="both be subject 'a_b'"):
+        find_photos(tmp_path)
