@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +18,10 @@ MAX_PSNR_DB = 150.0
 """PSNR of (nearly) equal signals: float32 cannot tell errors further below the peak, and results must be finite."""
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
+LPIPS_FOLDER_VARIABLE = "SPLATHEAD_LPIPS"
+DOWNLOAD_TIMEOUT_S = 20.0
+
+logger = logging.getLogger(__name__)
 
 
 def psnr_from_rmse(rmse: float, peak: float) -> float:
@@ -61,3 +72,89 @@ def _check_same(image: np.ndarray, reference: np.ndarray) -> None:
         raise ValueError(f"images of shapes {image.shape} and {reference.shape}, expected the same")
     if not (np.isfinite(image).all() and np.isfinite(reference).all()):
         raise ValueError("image with NaN or infinite values")
+
+
+class LPIPSMetric:
+    """Learned perceptual image patch similarity (Zhang et al., 2018), version 0.1. Make one with :func:`lpips_model`."""
+
+    def __init__(self, module: object, device: str) -> None:
+        self._module = module.to(device).eval()
+        self._device = device
+
+    def __call__(self, image: np.ndarray, reference: np.ndarray) -> float:
+        """LPIPS of RGB images [H, W, 3] with values in 0..1; 0 = equal."""
+        import torch
+
+        _check_same(image, reference)
+        in_range = min(image.min(), reference.min()) >= 0 and max(image.max(), reference.max()) <= 1
+        if image.ndim != 3 or image.shape[2] != 3 or not in_range:
+            raise ValueError(f"LPIPS of an image of shape {image.shape}, expected [H, W, 3] with values in 0..1")
+        pair = np.stack([image, reference]).astype(np.float32).transpose(0, 3, 1, 2)
+        with torch.no_grad():
+            batch = torch.from_numpy(np.ascontiguousarray(pair)).to(self._device)
+            return float(self._module(batch[:1], batch[1:], normalize=True))
+
+
+def lpips_model(weights_dir: Path | None = None, net: str = "alex", device: str = "cpu") -> LPIPSMetric | None:
+    """The LPIPS metric, or None (with the reason logged) where its weights cannot be had: print "not measured" then.
+
+    Args:
+        weights_dir: folder with ``lpips_<net>.safetensors``, the backbone's convolutions under the lpips
+            package's own names. None: the folder that $SPLATHEAD_LPIPS names; without it, torchvision's
+            copy from torch's download cache or the internet. A folder that lacks the file is an error.
+        net: backbone, ``alex`` or ``vgg``.
+        device: torch device.
+    """
+    if net not in ("alex", "vgg"):
+        raise ValueError(f"LPIPS backbone {net!r}, expected 'alex' or 'vgg'")
+    if weights_dir is None and os.environ.get(LPIPS_FOLDER_VARIABLE):
+        weights_dir = Path(os.environ[LPIPS_FOLDER_VARIABLE])
+    path = None if weights_dir is None else Path(weights_dir) / f"lpips_{net}.safetensors"
+    if path is not None and not path.is_file():
+        raise FileNotFoundError(f"{path}: no such LPIPS weights file")
+    try:
+        from splathead.compat import import_torchvision
+
+        import_torchvision()
+        import lpips
+    except ImportError as error:
+        logger.warning("LPIPS is not measured: %s; pip install lpips torchvision", error)
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lpips calls torchvision with arguments that it calls deprecated
+        if path is not None:
+            return LPIPSMetric(_load_backbone(lpips.LPIPS(net=net, pnet_rand=True, verbose=False), path), device)
+        try:
+            with _download_timeout():
+                return LPIPSMetric(lpips.LPIPS(net=net, verbose=False), device)
+        except (OSError, RuntimeError) as error:
+            logger.warning(
+                "LPIPS is not measured: its %s weights are neither cached nor downloadable (%s); set $%s to a folder with "
+                "lpips_%s.safetensors", net, error, LPIPS_FOLDER_VARIABLE, net,
+            )  # fmt: skip
+            return None
+
+
+def _load_backbone(module: object, path: Path) -> object:
+    """Load every backbone convolution from a safetensors file; one that is missing or of another shape is an error."""
+    from safetensors.torch import load_file
+
+    weights = {name: value.float() for name, value in load_file(path).items()}
+    expected = {name: value.shape for name, value in module.state_dict().items() if name.startswith("net.")}
+    found = {name: value.shape for name, value in weights.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise ValueError(f"{path}: not the weights of this LPIPS backbone; missing, unknown or of another shape: {wrong}")
+    module.load_state_dict(weights, strict=False)  # its linear layers come with the package
+    return module
+
+
+@contextmanager
+def _download_timeout() -> Iterator[None]:
+    """Give up on a network that swallows packets; torch's downloader sets no timeout of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
