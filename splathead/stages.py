@@ -93,7 +93,7 @@ class Stage:
         upstream = {stage: finished_fingerprint(runs_dir, stage) for stage in inputs}
         digest = fingerprint([STAGE_SCHEMA, name, settings, upstream, extra, seed])
         folder = runs_dir / name
-        previous = _read_record(folder)
+        previous = read_record(folder)
         if folder.exists() and (force or previous is None or previous.get("fingerprint") != digest):
             shutil.rmtree(folder)
             previous = None
@@ -150,12 +150,11 @@ class Stage:
 def record_group(runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequence[str] = (), *, done: bool) -> None:
     """Write ``stage.json`` of a stage that consists of sub-stages, each with its own folder and fingerprint below it.
 
-    Its fingerprint follows from its parts' ; call it with ``done=False`` before work starts on unfinished parts, so
+    Its fingerprint follows from its parts'; call it with ``done=False`` before work starts on unfinished parts, so
     that later stages refuse a half-made result, and with ``done=True`` when every part is finished.
     """
     runs_dir = Path(runs_dir)
-    keys = ("name", "fingerprint", "state", "seconds")
-    rows = [dict(zip(keys, (part.name, *(part.record[key] for key in keys[1:])))) for part in parts]
+    rows = [{"name": part.name, **{key: part.record[key] for key in ("fingerprint", "seconds")}} for part in parts]
     upstream = {stage: finished_fingerprint(runs_dir, stage) for stage in inputs}
     record = {
         "schema": STAGE_SCHEMA, "stage": name, "state": "done" if done else "running", "inputs": upstream,
@@ -177,7 +176,8 @@ def _run_item(function: Callable[[str, Path], object], item: str, target: Path) 
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read_record(folder: Path) -> dict | None:
+def read_record(folder: Path) -> dict | None:
+    """``stage.json`` of a stage's folder; None when it is missing or unreadable."""
     path = folder / "stage.json"
     if not path.is_file():
         return None
@@ -189,7 +189,7 @@ def _read_record(folder: Path) -> dict | None:
 
 def finished_fingerprint(runs_dir: Path, stage: str) -> str:
     """Fingerprint of a finished stage; an error that names the command to run when it is not finished."""
-    record = _read_record(Path(runs_dir) / stage)
+    record = read_record(Path(runs_dir) / stage)
     if record is None or record.get("state") != "done":
         raise RuntimeError(f"{Path(runs_dir) / stage}: stage {stage} has not finished; run scripts/{stage}.py (or run_pipeline.py) first")
     return record["fingerprint"]

@@ -1,0 +1,141 @@
+"""From low-resolution depth to super-resolved depth maps: trained networks and the baselines beside them.
+
+Every method sees the same extended input and covers the same pixels: those where the bilinearly upsampled mask
+of the input is at least 1/2 (``raw_splat``, the splats' own high-resolution depth, has its own mask).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from splathead.cameras import Camera, load_cameras
+from splathead.checkpoints import load_weights
+from splathead.config import Config
+from splathead.images import DepthEncoding, DepthMap, load_depth_png, load_maps, sidecar_path
+from splathead.models import architecture_from_dict, create_network
+from splathead.models.interpolation import upsample_depth, upsample_mask
+from splathead.samples import Sample
+from splathead.training_data import LowResolutionInput, prepare_input
+
+PREDICTION_BITS = 16
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with weights, ready to apply, and the ``info`` its weights came with."""
+
+    network: nn.Module
+    info: dict
+    device: torch.device
+
+    @property
+    def scale(self) -> int:
+        """Super-resolution factor."""
+        return self.info["architecture"]["scale"]
+
+    @property
+    def description(self) -> str:
+        """One line for sidecars: network, target, input, weights."""
+        info = self.info
+        return (
+            f"{info['architecture']['name']} (base {info['architecture']['base_ch']}) trained on target {info['target']} "
+            f"from {info['lr_input']} input, weights {info['sha256'][:16]}"
+        )
+
+    @torch.no_grad()
+    def predict(self, lr: DepthMap) -> DepthMap:
+        """Super-resolve one map, in full precision."""
+        prepared = prepare_input(lr)
+        x = torch.from_numpy(prepared.depth01)[None, None].to(self.device)
+        depth01 = self.network(x)[0, 0].cpu().numpy()
+        return _to_depth_map(lr, prepared, depth01, self.scale, self.description)
+
+
+def load_network(path: Path, device: torch.device | str = "cpu") -> TrainedNetwork:
+    """Load weights (``.safetensors`` with its ``.json``), checked against their SHA-256, as a network in eval mode."""
+    weights, info = load_weights(path)
+    try:
+        name, architecture = architecture_from_dict(info["architecture"])
+        network = create_network(name, architecture)
+        network.load_state_dict(weights)
+        for key in ("target", "lr_input"):
+            info[key]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{Path(path).with_suffix('.json')}: does not describe these weights: {error}") from error
+    device = torch.device(device)
+    return TrainedNetwork(network.to(device).eval(), info, device)
+
+
+def interpolate_depth(lr: DepthMap, scale: int, mode: str, offset_mm: float = 0.0) -> DepthMap:
+    """Upsample a map with ``nearest``, ``bilinear`` or ``bicubic`` interpolation and add a constant offset."""
+    prepared = prepare_input(lr)
+    depth01 = upsample_depth(prepared.depth01, scale, mode) + np.float32(offset_mm / prepared.range)
+    offset = f" {offset_mm:+.4f} mm" if offset_mm else ""
+    return _to_depth_map(lr, prepared, depth01, scale, f"{mode}{offset} from {lr.encoding.bits}-bit input")
+
+
+def _to_depth_map(lr: DepthMap, prepared: LowResolutionInput, depth01: np.ndarray, scale: int, source: str) -> DepthMap:
+    mask = upsample_mask(lr.mask, scale)
+    if depth01.shape != mask.shape:
+        raise ValueError(f"prediction of shape {depth01.shape}, expected {mask.shape}")
+    depth = np.where(mask, prepared.near + depth01.astype(np.float64) * prepared.range, 0.0).astype(np.float32)
+    encoding = DepthEncoding.from_depth(depth, mask, PREDICTION_BITS, lr.encoding.unit)
+    camera = lr.camera.resized(mask.shape[1], mask.shape[0])
+    return DepthMap(depth, mask, encoding, camera, source)
+
+
+def input_stage(config: Config) -> int:
+    """Stage that holds the inputs: 5 (pairs), or 4 for configurations that make no pairs (heads without truth)."""
+    return 5 if 5 in config.stages else 4
+
+
+def load_input(config: Config, sample: Sample, lr_input: str) -> DepthMap:
+    """Low-resolution input (``8bit`` or ``16bit``) of a sample, from stage 05 or quantised from stage 04's map."""
+    if input_stage(config) == 5:
+        return load_depth_png(sample.path(config, 5) / f"lr_{lr_input}.png")
+    low = _clean_maps(config, sample, "lr")
+    encoding = low.encoding if lr_input == "16bit" else DepthEncoding.from_depth(low.depth, low.mask, 8, "mm")
+    depth, mask = encoding.decode(encoding.encode(low.depth, low.mask))
+    return DepthMap(depth, mask, encoding, low.camera, low.source)
+
+
+def load_raw_splat(config: Config, sample: Sample) -> DepthMap:
+    """The cleaned high-resolution depth of the splats themselves."""
+    if input_stage(config) == 5:
+        return load_depth_png(sample.path(config, 5) / "hr_render.png")
+    return _clean_maps(config, sample, "hr")
+
+
+def scale_factor(config: Config, sample: Sample, lr: DepthMap) -> int:
+    """Super-resolution factor of a sample: its high-resolution camera's size over its input's."""
+    if input_stage(config) == 5:
+        side = sidecar_path(sample.path(config, 5) / "hr_render.png")
+        width = json.loads(side.read_text())["camera"]["width"]
+    else:
+        width = _camera(config, sample).width
+    scale, rest = divmod(width, lr.camera.width)
+    if rest or scale < 1:
+        raise ValueError(f"{sample}: widths {width} and {lr.camera.width}, expected a whole factor between them")
+    return scale
+
+
+def _camera(config: Config, sample: Sample) -> Camera:
+    path = sample.path(config, 4).parent / "cameras.json"
+    cameras = {camera.name: camera for camera in load_cameras(path)}
+    if sample.view not in cameras:
+        raise ValueError(f"{path}: no camera {sample.view!r}")
+    return cameras[sample.view]
+
+
+def _clean_maps(config: Config, sample: Sample, resolution: str) -> DepthMap:
+    maps = load_maps(sample.path(config, 4, f"_{resolution}.npz"), ("depth", "mask"))
+    depth, mask = maps["depth"], maps["mask"].astype(bool)
+    camera = _camera(config, sample).resized(depth.shape[1], depth.shape[0])
+    encoding = DepthEncoding.from_depth(depth, mask, PREDICTION_BITS, "mm")
+    return DepthMap(depth, mask, encoding, camera, f"{sample.subject}/{sample.variant}/{sample.view}: splat depth")

@@ -1,0 +1,289 @@
+"""The one training loop: resumable, never waiting for the GPU inside an epoch, capped in GPU memory.
+
+What a step sees depends on (seed, epoch) alone and checkpoints hold everything else, so a killed run resumes
+to the bit on the CPU; on a GPU with ``deterministic: true``. Accelerate provides the device and, under
+``accelerate launch``, the processes; mixed precision is torch's own fp16 autocast and GradScaler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from splathead.config import TrainConfig
+from splathead.losses import depth_loss
+from splathead.training_data import Crop, PairSet, check_crop, epoch_plan
+from splathead.training_device import maybe_compile, peak_memory_mib, training_backend
+from splathead.training_state import Progress, TrainingError, TrainingState, training_settings, write_log
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+CHECKPOINT_NAME = "checkpoint.safetensors"
+CHECK_EVERY = 20
+"""Optimiser steps between looks at the loss on a GPU: each look waits for the GPU"""
+MAX_OVERFLOW_SHARE = 0.5
+"""fp16: share of non-finite losses between two looks that ends the training (GradScaler skips single ones)"""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """Outcome of :meth:`Trainer.run`."""
+
+    complete: bool
+    """False when the time limit ended it"""
+    epochs_done: int
+    best_epoch: int
+    val_rmse_mm: float | None
+    """interior RMSE of the kept weights on the validation views; None without validation views"""
+    seconds: float
+    images_per_second: float
+    peak_memory_mib: float
+    """reserved by torch on a GPU, else of the process"""
+    log: list[dict]
+
+
+def cosine_rate(rate: float, step: int, total_steps: int) -> float:
+    """Learning rate of an optimiser step: cosine from ``rate`` to 0 over the training (the study's schedule, per step)."""
+    return 0.5 * rate * (1.0 + math.cos(math.pi * step / total_steps))
+
+
+@torch.no_grad()
+def validation_rmse_mm(network: nn.Module, pairs: PairSet, views: int = 0) -> float:
+    """Mean over views of the interior RMSE against the target, in mm, in full frames and full precision.
+
+    ``views``: use this many, spread evenly; 0 = all. Views without interior pixels are left out; none at all is an error.
+    """
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, min(views or len(pairs), len(pairs))).round().astype(int))
+    network.eval()
+    values = []
+    for index in map(int, chosen):
+        pair = pairs.pairs[index]
+        if pair.interior is None or not pair.interior.any():
+            continue
+        batch = pairs.batch([Crop(index, 0, 0, flip=False)], 0)
+        error = (network(batch.lr_depth01) - batch.target01)[0, 0]
+        inside = error[torch.from_numpy(pair.interior).to(error.device)].double()
+        values.append(math.sqrt(float(inside.square().mean())) * pair.lr.range)
+    if not values:
+        raise ValueError(f"validation: none of the {len(chosen)} views has interior pixels")
+    return float(np.mean(values))
+
+
+def _forward_loss(
+    model: nn.Module, lr_depth01: Tensor, target01: Tensor, mask: Tensor, gradient_weight: float, scale: str
+) -> Tensor:
+    return depth_loss(model(lr_depth01), target01, mask, gradient_weight=gradient_weight, scale=scale)
+
+
+class Trainer:
+    """Trains ``network`` on ``train`` pairs, keeping the weights that are best on ``val`` pairs.
+
+    ``folder`` receives ``checkpoint.safetensors`` and ``log.csv``; a checkpoint found there is resumed, and one of
+    other settings, data or seed is an error.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        train: PairSet,
+        val: PairSet | None,
+        settings: TrainConfig,
+        folder: Path,
+        *,
+        accelerator: Accelerator,
+        seed: int = 0,
+    ) -> None:
+        check_crop(train, settings.crop)
+        self.train, self.val, self.settings, self.folder, self.seed = train, val, settings, Path(folder), seed
+        self.accelerator, self.device = accelerator, accelerator.device
+        self.network = network.to(self.device)
+        self.amp = settings.amp and self.device.type == "cuda"
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
+        identity = {"settings": training_settings(settings), "data": train.fingerprint(), "seed": seed}
+        self.state = TrainingState(self.network, optimizer, scaler, self.device, identity)
+        self.model = accelerator.prepare(self.network) if accelerator.num_processes > 1 else self.network
+        self.loss_of = maybe_compile(_forward_loss, settings, self.device)
+        self.steps_per_epoch = math.ceil(len(self._plan(0)) // accelerator.num_processes / settings.grad_accum)
+        self.total_steps = self.steps_per_epoch * settings.epochs
+        self._lap_start = time.perf_counter()
+        self._reset_losses()
+
+    @property
+    def progress(self) -> Progress:
+        """What has been done so far."""
+        return self.state.progress
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where the checkpoint lies."""
+        return self.folder / CHECKPOINT_NAME
+
+    def run(self) -> TrainingReport:
+        """Train to the end, or to the time limit; afterwards ``network`` holds the best weights, in eval mode."""
+        with training_backend(self.settings, self.device):
+            if self.checkpoint_path.is_file():
+                self.state.load(self.checkpoint_path)
+                log.info("resumed %s at optimiser step %d of %d", self.checkpoint_path, self.progress.step, self.total_steps)
+            else:
+                torch.manual_seed(self.seed)
+            self._lap_start = time.perf_counter()
+            in_time = not self._time_is_up()
+            while in_time and self.progress.step < self.total_steps:
+                in_time = self._run_epoch()
+            if not self.state.best:  # stopped before the first validation
+                self.state.check_finite()
+                self._validate()
+            self.network.load_state_dict(self.state.best)
+            self.network.eval()
+            return self._report()
+
+    def _plan(self, epoch: int) -> list[list[Crop]]:
+        s = self.settings
+        return epoch_plan(
+            self.train, epoch=epoch, seed=self.seed, batch_size=s.batch_size, crop=s.crop,
+            crops_per_view=s.crops_per_view, processes=self.accelerator.num_processes,
+        )  # fmt: skip
+
+    def _run_epoch(self) -> bool:
+        """Train to the end of the current epoch; False when the time limit ended the training."""
+        epoch, position = divmod(self.progress.step, self.steps_per_epoch)
+        processes, accum = self.accelerator.num_processes, self.settings.grad_accum
+        batches = self._plan(epoch)[self.accelerator.process_index :: processes]
+        groups = [batches[start : start + accum] for start in range(0, len(batches), accum)]
+        self.network.train()
+        for group in groups[position:]:
+            self._step(group)
+            self.progress.step += 1
+            self.progress.images += sum(map(len, group)) * processes
+            if self.progress.step % CHECK_EVERY == 0:
+                self._collect_losses(group)
+            if self.progress.step % self.steps_per_epoch and self._time_is_up():
+                self._collect_losses(group)
+                self._lap(training=True)
+                self._save_checkpoint()
+                return False
+        self._collect_losses(groups[-1])
+        self._end_epoch()
+        return not self._time_is_up()
+
+    def _step(self, group: Sequence[Sequence[Crop]]) -> None:
+        """One optimiser step over a group of accumulated batches."""
+        s = self.settings
+        optimizer, scaler = self.state.optimizer, self.state.scaler
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = cosine_rate(s.learning_rate, self.progress.step, self.total_steps)
+        for index, crops in enumerate(group):
+            batch = self.train.batch(crops, s.crop)
+            last = index == len(group) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                with torch.autocast(self.device.type, torch.float16, enabled=self.amp):
+                    loss = self.loss_of(
+                        self.model, batch.lr_depth01, batch.target01, batch.mask, s.gradient_loss_weight, s.loss_scale
+                    )
+                scaler.scale(loss / len(group)).backward()
+            self._count_loss(loss.detach(), crops)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _reset_losses(self) -> None:
+        self._loss_sum, self._finite = torch.zeros(2, device=self.device)
+        self._count = 0
+
+    def _count_loss(self, loss: Tensor, crops: Sequence[Crop]) -> None:
+        finite = torch.isfinite(loss)
+        self._loss_sum += torch.where(finite, loss, 0.0)
+        self._finite += finite
+        self._count += 1
+        if self.device.type == "cpu" and not finite:  # on a GPU asking would mean waiting
+            self._collect_losses([crops])
+
+    def _collect_losses(self, group: Sequence[Sequence[Crop]]) -> None:
+        """Add the losses since the last look to the epoch's; too many non-finite ones end the training."""
+        finite = int(self._finite.item())
+        bad = self._count - finite
+        if bad > (MAX_OVERFLOW_SHARE * self._count if self.amp else 0):
+            names = sorted({self.train.pairs[crop.index].name for crops in group for crop in crops})
+            raise TrainingError(
+                f"training diverged: {bad} of the last {self._count} losses are not finite at optimiser step "
+                f"{self.progress.step} (last views: {', '.join(names[:4])}); the last checkpoint is intact. Lower "
+                f"train.learning_rate (now {self.settings.learning_rate:g}){' or train without --amp' if self.amp else ''}"
+            )
+        self.progress.loss_sum += float(self._loss_sum.item())
+        self.progress.loss_count += finite
+        self._reset_losses()
+
+    def _time_is_up(self) -> bool:
+        limit = self.settings.time_limit
+        over = bool(limit) and self.progress.seconds + time.perf_counter() - self._lap_start > limit
+        if not limit or self.accelerator.num_processes == 1:
+            return over
+        return bool(self.accelerator.reduce(torch.tensor(float(over), device=self.device)).item() > 0)
+
+    def _lap(self, *, training: bool) -> None:
+        """Add the time since the last lap to the totals."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self.progress.seconds += now - self._lap_start
+        self.progress.train_seconds += (now - self._lap_start) * training
+        self._lap_start = now
+
+    def _end_epoch(self) -> None:
+        """Validate where due, log the epoch, write the checkpoint where due."""
+        progress, s = self.progress, self.settings
+        self._lap(training=True)
+        self.state.check_finite()
+        epoch, last = progress.step // self.steps_per_epoch, progress.step == self.total_steps
+        rmse = self._validate() if last or epoch % s.validate_every == 0 else None
+        self._lap(training=False)
+        progress.peak_memory_mib = max(progress.peak_memory_mib, peak_memory_mib(self.device))
+        progress.log.append({
+            "epoch": epoch, "step": progress.step,
+            "learning_rate": cosine_rate(s.learning_rate, progress.step - 1, self.total_steps),
+            "train_loss": progress.loss_sum / max(progress.loss_count, 1), "val_rmse_mm": rmse,
+            "seconds": round(progress.seconds, 3),
+            "images_per_second": round(progress.images / progress.train_seconds, 2),
+            "peak_memory_mib": round(progress.peak_memory_mib, 1),
+        })  # fmt: skip
+        progress.loss_sum, progress.loss_count = 0.0, 0
+        if last or epoch % s.checkpoint_every == 0 or self._time_is_up():
+            self._save_checkpoint()
+
+    def _validate(self) -> float | None:
+        """Interior RMSE on the validation views; keeps the weights when they are the best so far (the latest without views)."""
+        rmse = validation_rmse_mm(self.network, self.val, self.settings.val_views) if self.val else None
+        best = self.progress.best_rmse_mm
+        if rmse is None or best is None or rmse < best:
+            self.progress.best_rmse_mm, self.progress.best_epoch = rmse, self.progress.step // self.steps_per_epoch
+            self.state.keep_as_best()
+        return rmse
+
+    def _save_checkpoint(self) -> None:
+        if self.accelerator.is_main_process:
+            self.state.save(self.checkpoint_path)
+            write_log(self.folder / "log.csv", self.progress.log)
+        self._lap(training=False)
+
+    def _report(self) -> TrainingReport:
+        p = self.progress
+        rate = p.images / p.train_seconds if p.train_seconds else 0.0
+        peak = max(p.peak_memory_mib, peak_memory_mib(self.device))
+        done, complete = p.step // self.steps_per_epoch, p.step >= self.total_steps
+        return TrainingReport(complete, done, p.best_epoch, p.best_rmse_mm, p.seconds, rate, peak, p.log)

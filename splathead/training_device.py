@@ -1,0 +1,89 @@
+"""Where training runs: device and processes, backend switches, compilation, memory caps and peaks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from splathead.config import TrainConfig
+from splathead.devices import compute_device
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+RESIDENT_SHARE = 0.25
+"""Share of ``max_gpu_memory_gb`` up to which the training data stays on the GPU"""
+GIB = 2**30
+
+log = logging.getLogger(__name__)
+
+
+def create_accelerator(device: str) -> Accelerator:
+    """Accelerate's handle on devices and processes for ``auto``, ``cpu`` or ``cuda``."""
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=compute_device(device).type == "cpu")
+
+
+def resident_bytes(settings: TrainConfig) -> int:
+    """Bytes of training data that may stay on the GPU; more stays in pinned host memory."""
+    return int(RESIDENT_SHARE * settings.max_gpu_memory_gb * GIB)
+
+
+@contextlib.contextmanager
+def training_backend(settings: TrainConfig, device: torch.device) -> Iterator[None]:
+    """Set torch's global switches for one training, and put them back afterwards.
+
+    cuDNN chooses its fastest algorithms, or with ``deterministic`` only those that repeat to the bit; torch's
+    allocator is capped at ``max_gpu_memory_gb``.
+    """
+    benchmark, strict = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
+    torch.backends.cudnn.benchmark = not settings.deterministic
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # warn only: 2x2 max pooling is listed as varying, but its windows do not overlap, so nothing is summed in varying order
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    fraction = 1.0
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        fraction = min(1.0, settings.max_gpu_memory_gb * GIB / total) if settings.max_gpu_memory_gb else 1.0
+        torch.cuda.set_per_process_memory_fraction(fraction, device)
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+        torch.use_deterministic_algorithms(strict)
+        if fraction < 1.0:
+            torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+def maybe_compile(function: Callable, settings: TrainConfig, device: torch.device) -> Callable:
+    """``torch.compile(function)`` where the settings ask for it and the machine can; else ``function`` and one warning."""
+    if not settings.compile or device.type != "cuda":
+        return function
+    missing = []
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        missing.append("the package triton")
+    if not (os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))):
+        missing.append("a C compiler (apt install gcc)")
+    if missing:
+        log.warning("train.compile needs %s: training without torch.compile", " and ".join(missing))
+        return function
+    return torch.compile(function, dynamic=False)
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Peak memory in MiB: reserved by torch on a GPU, resident of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
