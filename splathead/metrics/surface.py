@@ -1,13 +1,17 @@
-"""Triangle surfaces: from depth grids, area-uniform samples, visibility, and exact distances through libigl."""
+"""Triangle surfaces: from depth grids, area-uniform samples, visibility (Embree), exact distances (libigl)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from splathead.cameras import Camera
 from splathead.metrics.zones import check_depth
+
+FLOAT32_HAIR = 1e-5
+"""Relative distance within which two hits of a float32 ray are one."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,22 @@ class Surface:
             return np.zeros(0), np.zeros(0, dtype=np.int64)
         squared, face, _ = self.tree.squared_distance(self.vertices, self.faces, np.ascontiguousarray(points, dtype=np.float64))
         return np.sqrt(np.maximum(squared, 0.0)).ravel(), face.ravel()
+
+    @cached_property
+    def _ray_scene(self) -> tuple[object, object]:
+        from embreex.mesh_construction import TriangleMesh
+        from embreex.rtcore_scene import EmbreeScene
+
+        scene = EmbreeScene(robust=True)
+        geometry = TriangleMesh(scene, self.vertices.astype(np.float32), self.faces.astype(np.int32))
+        return scene, geometry  # the geometry must live as long as the scene
+
+    def first_hit(self, origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First triangle [N] (-1: none) that rays [N, 3] from ``origin`` [3] meet, and where [N], in lengths of the ray."""
+        single = np.ascontiguousarray(rays, dtype=np.float32)
+        origins = np.ascontiguousarray(np.broadcast_to(origin.astype(np.float32), single.shape))
+        hits = self._ray_scene[0].run(origins, single, output=True)
+        return hits["primID"], hits["tfar"]
 
     def vertex_normals(self) -> np.ndarray:
         """Area-weighted unit normals of the vertices [V, 3]; zero for a vertex that no triangle uses."""
@@ -151,9 +171,7 @@ def visible_points(surface: Surface, points: np.ndarray, faces: np.ndarray, came
     visible = np.zeros(len(points), dtype=bool)
     if not len(candidates):
         return visible
-    rays = points[candidates] - camera.position
-    origins = np.repeat(camera.position[None], len(candidates), axis=0)
-    hit_face, hit_at, _ = surface.tree.intersect_ray_first(surface.vertices, surface.faces, origins, rays)
-    # the ray reaches the point at 1; its own triangle or a neighbour at their common edge may be hit a hair before
-    visible[candidates] = (hit_face == faces[candidates]) | (hit_at > 1 - 1e-6)
+    hit_face, hit_at = surface.first_hit(camera.position, points[candidates] - camera.position)
+    # the ray reaches the point at 1; a neighbouring triangle may be hit a float32 hair before its own, or none at an edge
+    visible[candidates] = (hit_face == faces[candidates]) | (hit_at > 1 - FLOAT32_HAIR) | (hit_face < 0)
     return visible
