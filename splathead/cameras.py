@@ -100,6 +100,11 @@ class Camera:
         sx, sy = width / self.width, height / self.height
         return replace(self, width=width, height=height, fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy)
 
+    def cropped(self, rows: slice, columns: slice) -> Camera:
+        """The same view's part ``image[rows, columns]``; both slices need a start and a stop."""
+        size = {"height": rows.stop - rows.start, "width": columns.stop - columns.start}
+        return replace(self, **size, cx=self.cx - columns.start, cy=self.cy - rows.start)
+
     def ray_directions(self) -> np.ndarray:
         """Camera-frame ray directions with z = 1, [H, W, 3] float64: depth times this is the point."""
         x = (np.arange(self.width) + 0.5 - self.cx) / self.fx

@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,14 +66,9 @@ class DepthView:
         rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
         if not len(rows):
             raise ValueError(f"view {self.camera.name!r}: empty mask, nothing to fuse")
-        cut = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        camera = self.camera
-        camera = replace(
-            camera, height=len(range(*cut[0].indices(camera.height))), width=len(range(*cut[1].indices(camera.width))),
-            cx=camera.cx - float(columns[0]), cy=camera.cy - float(rows[0]),
-        )  # fmt: skip
+        cut = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
         maps = {name: None if value is None else np.ascontiguousarray(value[cut]) for name, value in self._maps()}
-        return DepthView(camera=camera, **maps)
+        return DepthView(camera=self.camera.cropped(*cut), **maps)
 
     def _maps(self) -> list[tuple[str, np.ndarray | None]]:
         return [(name, getattr(self, name)) for name in ("depth", "mask", "confidence", "rgb")]

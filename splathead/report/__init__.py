@@ -1,0 +1,1 @@
+"""Tables, figures and the HTML report: everything is regenerated from the tidy result files."""

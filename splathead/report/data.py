@@ -1,0 +1,159 @@
+"""Result rows for tables and figures: which files, how to select, how to name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from splathead.config import Config
+from splathead.results import METRICS, ResultRow, parse_threshold, read_results
+from splathead.samples import stage_folder
+
+RESULT_FILES = {
+    "heldout": (2, "heldout.csv"), "depth": (7, "depth.csv"), "mesh": (8, "mesh.csv"), "fused": (11, "fused.csv"),
+    "timings": (12, "timings.csv"),
+}  # fmt: skip
+"""Kind -> (stage that writes it, file name). Published as ``eval/<config>_<kind>.csv``."""
+
+METHOD_LABELS = {
+    "raw_splat": "raw splat depth (1024, float)",
+    "nearest": "nearest",
+    "bilinear": "bilinear",
+    "bicubic": "bicubic",
+    "bilinear_offset": "bilinear + offset",
+    "unet": "UNet",
+    "splathead": "SplatHead",
+}
+"""Names in tables, in the order of rows; other methods follow by name."""
+
+LOWER_IS_BETTER = {
+    "rmse", "mae", "bias", "normal_error", "interval_violation", "interval_excess", "phase_spread", "chamfer_l1",
+    "hausdorff", "hausdorff_95", "lpips", "depth_std", "consistency", "consistency_conflict", "seconds", "peak_memory",
+}  # fmt: skip
+HIGHER_IS_BETTER = {"psnr", "ssim", "coverage", "precision", "recall", "f_score", "f_score_auc", "normal_consistency"}
+
+METRIC_LABELS = {
+    "rmse": "RMSE", "mae": "MAE", "bias": "bias", "psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS",
+    "normal_error": "normal error", "interval_violation": "interval violation", "coverage": "coverage",
+    "phase_spread": "phase spread", "depth_std": "depth std", "chamfer_l1": "Chamfer L1", "hausdorff": "Hausdorff",
+    "hausdorff_95": "Hausdorff 95 %", "precision": "precision", "recall": "recall", "f_score": "F",
+    "f_score_auc": "area under F", "normal_consistency": "normal consistency", "consistency": "view disagreement",
+    "consistency_conflict": "view conflicts", "peak_memory": "peak memory", "gaussians": "Gaussians",
+}  # fmt: skip
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A selection of result rows."""
+
+    rows: tuple[ResultRow, ...]
+
+    def where(self, **columns: str | tuple[str, ...]) -> Results:
+        """Rows whose columns have the given value (or one of a tuple of values)."""
+        wanted = {name: value if isinstance(value, tuple) else (value,) for name, value in columns.items()}
+        return Results(tuple(row for row in self.rows if all(getattr(row, name) in values for name, values in wanted.items())))
+
+    def one(self, **columns: str | tuple[str, ...]) -> ResultRow | None:
+        """The only such row, None when there is none; more than one is an error."""
+        found = self.where(**columns).rows
+        if len(found) > 1:
+            raise ValueError(f"{len(found)} result rows for {columns}, expected one; they differ in {_differences(found)}")
+        return found[0] if found else None
+
+    def distinct(self, column: str) -> list[str]:
+        """Values of a column, in the order of their first row."""
+        return list(dict.fromkeys(getattr(row, column) for row in self.rows))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def _differences(rows: Iterable[ResultRow]) -> list[str]:
+    rows = list(rows)
+    names = ("dataset", "degradation_train", "degradation_test", "views", "zone", "track", "seed", "device", "config_hash", "unit")
+    return [name for name in names if len({getattr(row, name) for row in rows}) > 1]
+
+
+def run_files(config: Config) -> dict[str, Path]:
+    """Result files that the run has written so far, by kind."""
+    files = {kind: stage_folder(config, stage) / name for kind, (stage, name) in RESULT_FILES.items()}
+    return {kind: path for kind, path in files.items() if path.is_file()}
+
+
+def published_files(folder: Path, name: str) -> dict[str, Path]:
+    """Committed result files ``<folder>/<name>_<kind>.csv`` by kind; an error that lists what there is when none exists."""
+    folder = Path(folder)
+    files = {kind: folder / f"{name}_{kind}.csv" for kind in RESULT_FILES}
+    files = {kind: path for kind, path in files.items() if path.is_file()}
+    if not files:
+        there = ", ".join(sorted(path.name for path in folder.glob("*.csv"))) or "no CSV"
+        raise FileNotFoundError(f"{folder}: no {name}_<{'|'.join(RESULT_FILES)}>.csv, it has {there}")
+    return files
+
+
+def load_results(files: dict[str, Path]) -> Results:
+    """Every row of the given files."""
+    return Results(tuple(row for path in files.values() for row in read_results(path)))
+
+
+def method_label(row_or_name: ResultRow | str) -> str:
+    """A method's name in tables."""
+    name = row_or_name if isinstance(row_or_name, str) else row_or_name.method
+    return METHOD_LABELS.get(name, name)
+
+
+def method_order(name: str) -> tuple[int, str]:
+    """Sort key of methods: references, interpolation, networks."""
+    names = list(METHOD_LABELS)
+    return (names.index(name) if name in names else len(names), name)
+
+
+def metric_label(metric: str, threshold: str = "") -> str:
+    """A metric's name in tables, with its threshold."""
+    label = METRIC_LABELS.get(metric, metric.replace("_", " "))
+    if not threshold:
+        return label
+    value, unit = parse_threshold(threshold)
+    return f"{label} @ {value:g} {'% diag' if unit == '%diag' else unit}"
+
+
+def arrow(metric: str) -> str:
+    """The direction in which a metric is better, as an arrow; empty where there is none."""
+    if metric == "bias":
+        return "→ 0"
+    return "↓" if metric in LOWER_IS_BETTER else "↑" if metric in HIGHER_IS_BETTER else ""
+
+
+def is_length(metric: str) -> bool:
+    """Whether a metric is a length: mm, or a fraction of the bounding-box diagonal where the scale is unknown."""
+    return "mm" in METRICS[metric].units
+
+
+def unit_label(metric: str, unit: str) -> str:
+    """Unit as a column's header says it; fractions of the diagonal are shown in percent."""
+    if unit == "frac":
+        return "% diag" if is_length(metric) or metric == "consistency" else "%" if metric in _PERCENT else ""
+    return {"deg": "°", "count": ""}.get(unit, unit)
+
+
+_PERCENT = {"coverage", "interval_violation", "consistency_conflict"}
+
+
+def shown(metric: str, unit: str, value: float) -> float:
+    """A value in the unit that :func:`unit_label` names."""
+    return 100 * value if unit == "frac" and unit_label(metric, unit) else value
+
+
+def format_number(metric: str, unit: str, value: float) -> str:
+    """A value as text with the number of decimals that its metric deserves; a minus sign is a real minus."""
+    decimals = {"psnr": 2, "normal_error": 2, "seconds": 2, "peak_memory": 0, "gaussians": 0, "faces": 0, "parameters": 0}.get(metric)
+    if decimals is None:
+        decimals = 1 if metric in _PERCENT else 3
+    text = f"{shown(metric, unit, value):,.{decimals}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−").replace(",", "\u202f")

@@ -1,0 +1,99 @@
+"""Tables as LaTeX (booktabs), Markdown and HTML."""
+
+from __future__ import annotations
+
+import html
+
+from splathead.report.tables import NOT_MEASURED, Cell, Line, Table
+
+_TEX = {
+    "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "−": "$-$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\to$", "°": r"$^\circ$",
+    "\u202f": r"\,",
+}  # fmt: skip
+
+
+def escape_tex(text: str) -> str:
+    """Text with LaTeX's special characters and our few symbols escaped."""
+    text = text.replace("\\", r"\textbackslash{}").replace("{", r"\{").replace("}", r"\}")
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+def latex(table: Table) -> str:
+    """A ``tabular`` for booktabs; the title and note are comments, the caption is the paper's business."""
+    width = len(table.heads) + 1
+    lines = [f"% {table.title}", f"% {table.note}", r"\begin{tabular}{l" + "r" * len(table.heads) + "}", r"\toprule"]
+    lines.append(" & ".join(["method", *(escape_tex(label) for label, _ in table.heads)]) + r" \\")
+    lines.append(" & ".join(["", *(escape_tex(unit) for _, unit in table.heads)]) + r" \\")
+    for section in table.sections:
+        lines.append(r"\midrule")
+        if section.title:
+            lines.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_tex(section.title)}}}}} \\")
+        for before, line in zip((None, *section.lines), section.lines):
+            if line.difference and before is not None and not before.difference:
+                lines.append(rf"\cmidrule{{1-{width}}}")
+            lines += _latex_line(line)
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _latex_line(line: Line) -> list[str]:
+    def value(cell: Cell) -> str:
+        if cell.text == NOT_MEASURED:
+            return rf"{{\scriptsize {NOT_MEASURED}}}"
+        text = escape_tex(cell.text)
+        return rf"\textbf{{{text}}}" if cell.best or cell.verdict else text
+
+    rows = [" & ".join([escape_tex(line.label), *map(value, line.cells)]) + r" \\"]
+    if any(cell.interval for cell in line.cells):
+        intervals = [rf"{{\scriptsize {escape_tex(cell.interval)}}}" if cell.interval else "" for cell in line.cells]
+        rows.append(" & ".join(["", *intervals]) + r" \\")
+    return rows
+
+
+def markdown(table: Table) -> str:
+    """A GitHub table under a heading, sections as lines in italics."""
+    heads = ["method", *(f"{label} ({unit})" if unit else label for label, unit in table.heads)]
+    lines = [f"### {table.title}", "", _row(heads), _row(["---"] + ["--:"] * len(table.heads))]
+    for section in table.sections:
+        if section.title:
+            lines.append(_row([f"*{section.title}*"] + [""] * len(table.heads)))
+        lines += [_row([line.label, *(_markdown_cell(cell) for cell in line.cells)]) for line in section.lines]
+    return "\n".join([*lines, "", table.note, ""])
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best or cell.verdict else cell.text
+    return f"{text} {cell.interval}".strip()
+
+
+def html_table(table: Table) -> str:
+    """A ``<figure>`` with the table, scrolling sideways where it must."""
+    heads = "".join(
+        f'<th scope="col">{html.escape(label)}<small>{html.escape(unit)}</small></th>' for label, unit in table.heads
+    )  # fmt: skip
+    body = []
+    for section in table.sections:
+        rows = [_html_line(line) for line in section.lines]
+        if section.title:
+            title = html.escape(section.title)
+            rows.insert(0, f'<tr class="section"><th colspan="{len(table.heads) + 1}" scope="rowgroup">{title}</th></tr>')
+        body.append(f"<tbody>{''.join(rows)}</tbody>")
+    return (
+        f'<figure class="table" id="table-{html.escape(table.key)}"><figcaption><h3>{html.escape(table.title)}</h3></figcaption>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">method</th>{heads}</tr></thead>{"".join(body)}</table></div>'
+        f'<p class="note">{html.escape(table.note)}</p></figure>'
+    )
+
+
+def _html_line(line: Line) -> str:
+    cells = []
+    for cell in line.cells:
+        classes = ["best"] * cell.best + [cell.verdict] * bool(cell.verdict) + ["missing"] * (cell.text == NOT_MEASURED)
+        attribute = f' class="{" ".join(classes)}"' if classes else ""
+        interval = f"<small>{html.escape(cell.interval)}</small>" if cell.interval else ""
+        cells.append(f"<td{attribute}>{html.escape(cell.text)}{interval}</td>")
+    kind = ' class="difference"' if line.difference else ""
+    return f'<tr{kind}><th scope="row">{html.escape(line.label)}</th>{"".join(cells)}</tr>'

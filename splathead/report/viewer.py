@@ -1,0 +1,81 @@
+"""Data of the report's mesh viewer: decimated meshes as quantised base64 buffers in one JSON element.
+
+Positions are 16-bit fractions of one box per subject, so that all its meshes stay aligned to within 1/65535 of
+the box; colours and signed distances to the true surface are 8-bit. ``assets/viewer.js`` reads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from splathead.fusion import FusedMesh, decimated
+from splathead.metrics.surface import Surface
+
+UNCOLOURED = 178
+"""grey of meshes without colours"""
+
+
+@dataclass(frozen=True)
+class ViewerMesh:
+    """One mesh to show."""
+
+    label: str
+    mesh: FusedMesh
+    truth: Surface | None = None
+    """true surface to colour errors by; None: no truth, or the mesh is the truth"""
+
+
+def viewer_subject(name: str, meshes: Sequence[ViewerMesh], *, max_faces: int, error_range: float) -> dict:
+    """JSON-ready data of one subject's meshes, decimated to ``max_faces``; errors saturate at +-``error_range`` (mm)."""
+    small = [_decimated_with_colours(entry.mesh, max_faces) for entry in meshes]
+    corner = np.min([mesh.vertices.min(0) for mesh in small], axis=0).astype(np.float64)
+    size = np.maximum(np.max([mesh.vertices.max(0) for mesh in small], axis=0) - corner, 1e-6)
+    packed = [_packed(entry, mesh, corner, size, error_range) for entry, mesh in zip(meshes, small)]
+    return {"name": name, "corner": corner.tolist(), "size": size.tolist(), "meshes": packed}
+
+
+def viewer_json(subjects: Sequence[dict]) -> str:
+    """The viewer's data as text that is safe inside a ``<script>`` element."""
+    return json.dumps({"subjects": list(subjects)}, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _decimated_with_colours(mesh: FusedMesh, max_faces: int) -> FusedMesh:
+    """The mesh with few faces; colours are those of the nearest original vertices."""
+    from scipy.spatial import cKDTree
+
+    small = decimated(mesh, max_faces)
+    if mesh.colours is not None:
+        small.colours = mesh.colours[cKDTree(mesh.vertices).query(small.vertices)[1]]
+    return small
+
+
+def _packed(entry: ViewerMesh, mesh: FusedMesh, corner: np.ndarray, size: np.ndarray, error_range: float) -> dict:
+    wide = len(mesh.vertices) > 2**16
+    colours = mesh.colours if mesh.colours is not None else np.full(mesh.vertices.shape, UNCOLOURED, dtype=np.uint8)
+    errors = None
+    if entry.truth is not None:
+        share = signed_distances(mesh.vertices, entry.truth) / error_range
+        errors = _base64(np.rint(np.clip(share * 0.5 + 0.5, 0, 1) * 255).astype(np.uint8))
+    return {
+        "label": entry.label, "wide": wide,
+        "positions": _base64(np.rint((mesh.vertices - corner) / size * 65535).astype("<u2")),
+        "colours": _base64(colours), "errors": errors,
+        "indices": _base64(mesh.faces.astype("<u4" if wide else "<u2")),
+    }  # fmt: skip
+
+
+def signed_distances(points: np.ndarray, surface: Surface) -> np.ndarray:
+    """Signed distance [N] of points [N, 3] to the closest triangle; negative is outside, as depth in front is."""
+    distance, face = surface.closest(points)
+    offset = np.asarray(points, dtype=np.float64) - surface.vertices[surface.faces[face, 0]]
+    outside = (offset * surface.face_normals[face]).sum(axis=1) > 0
+    return np.where(outside, -distance, distance)
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
