@@ -123,16 +123,19 @@ def align_photo(
 
 def _refine_ecc(render: np.ndarray, mask: np.ndarray, photo: np.ndarray) -> tuple[np.ndarray, float]:
     """Affine map [2, 3] (centres at +0.5) from the render's pixels to those of the roughly aligned photo, and its ECC."""
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-6)
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 200, 1e-8)
     blur_px = max(5, round(mask.shape[1] / 100) | 1)
-    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (render, photo)]
+    # Blurring mixes the background, which differs between render and photo, into the head's rim: it stays out.
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((blur_px, blur_px), np.uint8), borderValue=0)
+    grey_render, grey_photo = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (render, photo))
     try:
+        # OpenCV's mask belongs to its second image, which must therefore be the render: the map comes out inverted.
         correlation, warp = cv2.findTransformECC(
-            *grey, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, criteria, mask.astype(np.uint8), blur_px
+            grey_photo, grey_render, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, criteria, inner, blur_px
         )
     except cv2.error as error:
         raise ValueError(f"alignment: ECC did not converge ({error.err}); do the landmarks fit the photo?") from error
-    return _cv2_to_corner_origin(warp.astype(np.float64)), float(correlation)
+    return _cv2_to_corner_origin(cv2.invertAffineTransform(warp.astype(np.float64))), float(correlation)
 
 
 def _corner_origin_to_cv2(matrix: np.ndarray) -> np.ndarray:

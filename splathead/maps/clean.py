@@ -79,13 +79,10 @@ def _depth_parts(depth: np.ndarray, mask: np.ndarray, jump: float) -> tuple[np.n
     A pixel with a neighbour that is more than ``jump`` nearer belongs to the edge of what lies behind: leaving
     those out cuts the mask.
     """
-    behind_jump = np.zeros_like(mask)
-    for axis in (0, 1):
-        a, b = np.swapaxes(depth, 0, axis), np.swapaxes(mask, 0, axis)
-        step, both, out = a[1:] - a[:-1], b[1:] & b[:-1], np.swapaxes(behind_jump, 0, axis)
-        out[1:] |= both & (step > jump)
-        out[:-1] |= both & (step < -jump)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((mask & ~behind_jump).astype(np.uint8), connectivity=4)
+    known = np.where(mask, depth, np.inf).astype(np.float32)
+    nearest = cv2.erode(known, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    inner = mask & (known <= nearest + np.float32(jump))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(inner.astype(np.uint8), connectivity=4)
     return labels, stats[:, cv2.CC_STAT_AREA]
 
 
@@ -120,4 +117,5 @@ def find_holes(mask: np.ndarray, max_small_px: float) -> tuple[np.ndarray, np.nd
     enclosed = (left > 0) & (top > 0) & (right < width) & (bottom < height)
     enclosed[0] = False
     small = enclosed & (stats[:, cv2.CC_STAT_AREA] <= max_small_px)
-    return small[labels], (enclosed & ~small)[labels]
+    large = enclosed & ~small
+    return tuple(chosen[labels] if chosen.any() else np.zeros_like(mask) for chosen in (small, large))

@@ -7,9 +7,8 @@ import numpy as np
 
 from splathead.images import encode_normals
 
-TILE_PX = 224
+TILE_PX = 192
 LABEL_PX = 18
-
 
 
 def preview_row(maps: dict[str, np.ndarray], names: tuple[str, ...] = ()) -> list[tuple[str, np.ndarray]]:

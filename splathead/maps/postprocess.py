@@ -20,7 +20,7 @@ from splathead.maps.clean import REFERENCE_WIDTH, clean_mask
 from splathead.maps.contact_sheet import contact_sheet, preview_row
 from splathead.maps.fill import fill_nearest, fill_smooth
 from splathead.maps.normals import normals_from_depth
-from splathead.maps.render_subject import NORMAL_SCALE
+from splathead.maps.render_subject import pack_normals
 from splathead.samples import stage_folder, subject_folder, subject_info
 
 DEPTH_MAPS = ("depth", "depth_median")
@@ -92,8 +92,7 @@ def clean_view(
         )
     halo = _dilate(mask, max(1, round(HALO_PX * scale)))
     for name, value in crop.items():
-        keep = halo if name in ("rgb", "alpha", "normal") else mask
-        crop[name] = np.where(keep if value.ndim == 2 else keep[..., None], value, value.dtype.type(0))
+        crop[name] = _keep(value, halo if name in ("rgb", "alpha", "normal") else mask)
     for name in DEPTH_MAPS:
         if name in crop:
             known = parts.known & (crop[name] > 0)
@@ -113,7 +112,7 @@ def _depth_normals(crop: Mapping[str, np.ndarray], camera: Camera, settings: Pos
     normals, valid = normals_from_depth(crop["depth"], crop["mask"], camera, jump=math.inf)
     if settings.bilateral:
         normals = joint_bilateral_normals(normals, valid, crop["rgb"])
-    return np.rint(normals * NORMAL_SCALE).astype(np.int8)
+    return pack_normals(normals)
 
 
 def _bounding_box(used: np.ndarray) -> tuple[slice, slice]:
@@ -133,6 +132,13 @@ def _cropped_camera(camera: Camera, box: tuple[slice, slice]) -> Camera:
         camera, width=columns.stop - columns.start, height=rows.stop - rows.start,
         cx=camera.cx - columns.start, cy=camera.cy - rows.start,
     )  # fmt: skip
+
+
+def _keep(value: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """``value`` [H, W, ...] inside of ``mask``, zero outside; a copy."""
+    half = value.dtype == np.float16  # which OpenCV does not copy
+    kept = cv2.copyTo(value.view(np.uint16) if half else value, mask.astype(np.uint8))
+    return kept.view(np.float16) if half else kept
 
 
 def _uncrop(value: np.ndarray, box: tuple[slice, slice], shape: tuple[int, int]) -> np.ndarray:

@@ -77,16 +77,19 @@ def render_maps(gaussians, camera: Camera, settings, config: Config) -> dict[str
 
 def pack_maps(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Rendered float maps (colours and normals [3, H, W]) in the stored layout and types; see :func:`render_maps`."""
-    packed = {"alpha": maps["alpha"].astype(np.float16)}
-    covered = packed["alpha"].astype(np.float32) > 1 / 255
-    packed["alpha"][~covered] = 0
+    alpha = maps["alpha"].astype(np.float16)
+    covered = (alpha.astype(np.float32) > 1 / 255).astype(np.uint8)
+    packed = {"alpha": np.where(covered, alpha, np.float16(0))}
     for name in ("depth", "depth_median", "depth_variance"):
         if name in maps:
-            packed[name] = np.where(covered, maps[name], 0).astype(np.float32)
-    colour = cv2.merge([np.ascontiguousarray(plane) for plane in maps["rgb"]])
-    packed["rgb"] = np.clip(colour * 255 + 0.5, 0, 255).astype(np.uint8)
-    normal = cv2.merge([np.ascontiguousarray(plane) for plane in maps["normal"]])
-    packed["normal"] = np.rint(normal * NORMAL_SCALE).astype(np.int8)
-    for name in ("rgb", "normal"):
-        packed[name][~covered] = 0
+            packed[name] = cv2.copyTo(maps[name].astype(np.float32), covered)
+    colour = cv2.merge([cv2.convertScaleAbs(np.maximum(plane, 0), alpha=255) for plane in maps["rgb"]])
+    packed["rgb"] = cv2.copyTo(colour, covered)
+    packed["normal"] = cv2.copyTo(cv2.merge(list(pack_normals(maps["normal"]))), covered)
     return packed
+
+
+def pack_normals(normals: np.ndarray) -> np.ndarray:
+    """Unit normals (any layout) as int8."""
+    scaled = normals * np.float32(NORMAL_SCALE)
+    return np.rint(scaled, out=scaled).astype(np.int8)
