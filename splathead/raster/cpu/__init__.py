@@ -27,7 +27,7 @@ def _parameters(gaussians: Gaussians) -> tuple[Tensor, ...]:
     """Raw parameter tensors on the CPU; differentiably moved there from another device."""
     tensors = (gaussians.means, gaussians.log_scales, gaussians.quaternions, gaussians.opacity_logits)
     if gaussians.means.dtype != torch.float32:
-        raise ValueError(f"the cpu raster backend computes in float32, got {gaussians.means.dtype} (or use backend='reference')")
+        raise ValueError(f"the cpu raster backend takes float32, got {gaussians.means.dtype} (backend='reference' takes it)")
     return tuple(tensor.cpu() for tensor in tensors)
 
 
@@ -41,7 +41,8 @@ def rasterize(
     parameters, device = _parameters(gaussians), gaussians.means.device
     offset = None if means2d_offset is None else means2d_offset.cpu()
     passes = [
-        Rasterize.apply(*parameters, columns, offset, camera, settings) for columns in features.cpu().split(CHANNEL_COUNTS[-1], dim=1)
+        Rasterize.apply(*parameters, columns, offset, camera, settings)
+        for columns in features.cpu().split(CHANNEL_COUNTS[-1], dim=1)
     ]
     images, alphas, radii = zip(*passes, strict=True)
     image = images[0] if len(images) == 1 else torch.cat(images)

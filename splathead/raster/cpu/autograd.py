@@ -53,8 +53,8 @@ class SplatLists:
     tile_starts: np.ndarray  # [tiles + 1]
     tile_order: np.ndarray  # [tiles] longest list first, so that threads finish together
     pair_splats: np.ndarray  # [pairs]
-    pair_offsets: np.ndarray  # [N + 1]
-    pair_positions: np.ndarray  # [pairs]
+    pair_slots: np.ndarray  # [pairs]
+    splat_slots: np.ndarray  # [N + 1]
 
     @classmethod
     def build(cls, gaussian_arrays: tuple[np.ndarray, ...], features, offsets, camera: Camera, settings: RasterSettings):
@@ -62,7 +62,7 @@ class SplatLists:
         count = len(features)
         pose, lens = camera_arrays(camera, settings)
         records, depths = np.empty((count, RECORD), np.float32), np.empty(count, np.float32)
-        rects, tile_counts = np.empty((count, 4), np.int32), np.empty(count, np.int32)
+        rects, tile_counts = np.empty((count, 4), np.int16), np.empty(count, np.int32)
         run_shared(
             project, -(-count // GAUSSIANS_PER_ITEM), *gaussian_arrays, features, offsets, pose, lens, settings.near,
             settings.antialiased, camera.width, camera.height, records, depths, rects, tile_counts,
@@ -71,14 +71,14 @@ class SplatLists:
         if pairs > _MAX_PAIRS:
             raise ValueError(f"{count} Gaussians touch {pairs} tiles in all, more than {_MAX_PAIRS}: they are far too large")
         tiles_x, tiles_y = -(-camera.width // TILE), -(-camera.height // TILE)
-        tile_starts, pair_offsets = np.empty(tiles_x * tiles_y + 1, np.int64), np.empty(count + 1, np.int64)
-        pair_splats, pair_positions = np.empty(pairs, np.int32), np.empty(pairs, np.int32)
+        tile_starts, splat_slots = np.empty(tiles_x * tiles_y + 1, np.int64), np.empty(count + 1, np.int64)
+        pair_splats, pair_slots = np.empty(pairs, np.int32), np.empty(pairs, np.int32)
         order = sort_by_depth(depths, tile_counts)
-        bin_into_tiles(order, rects, tile_counts, tiles_x, tile_starts, pair_splats, pair_offsets, pair_positions)
+        bin_into_tiles(order, rects, tile_counts, tiles_x, tile_starts, pair_splats, pair_slots, splat_slots)
         tile_order = np.argsort(-np.diff(tile_starts), kind="stable")
         return cls(
             gaussian_arrays, pose, lens, settings, tiles_x, records, depths, tile_counts, tile_starts, tile_order,
-            pair_splats, pair_offsets, pair_positions,
+            pair_splats, pair_slots, splat_slots,
         )  # fmt: skip
 
     def radii(self) -> np.ndarray:
@@ -136,12 +136,13 @@ class Rasterize(torch.autograd.Function):
         grads.append(torch.empty(len(features), 2))
         with compiling(f"backward{len(ctx.channels)}"):
             run_shared(
-                composite_backward, len(lists.tile_order), *lists.tile_lists(), ctx.tile_stops, lists.pair_splats,
-                lists.records, image.numpy(), alpha.numpy(), _array(grad_image), _array(grad_alpha), pair_grads, ctx.channels,
+                composite_backward, len(lists.tile_order), *lists.tile_lists(), ctx.tile_stops,
+                lists.pair_splats, lists.pair_slots, lists.records,
+                image.numpy(), alpha.numpy(), _array(grad_image), _array(grad_alpha), pair_grads, ctx.channels,
             )  # fmt: skip
             run_shared(
                 project_backward, -(-len(features) // GAUSSIANS_PER_ITEM), *lists.gaussian_arrays, lists.pose, lists.lens,
-                lists.settings.near, lists.settings.antialiased, lists.pair_offsets, lists.pair_positions, pair_grads,
+                lists.settings.near, lists.settings.antialiased, lists.splat_slots, pair_grads,
                 *(grad.numpy() for grad in grads),
             )  # fmt: skip
         wanted = (grad if needed else None for grad, needed in zip(grads, ctx.needs_input_grad[:6], strict=True))

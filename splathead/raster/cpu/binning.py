@@ -54,38 +54,37 @@ def sort_by_depth(depths, tile_counts):
 
 
 @kernel
-def bin_into_tiles(order, rects, tile_counts, tiles_x, tile_starts, pair_splats, pair_offsets, pair_positions):
+def bin_into_tiles(order, rects, tile_counts, tiles_x, tile_starts, pair_splats, pair_slots, splat_slots):
     """Deal the splats of ``order`` to the tiles of their ``rects``.
 
     Fills tile_starts [tiles + 1]; pair_splats [pairs]: splat of each (tile, splat) pair, tile by tile,
-    near to far; pair_offsets [N + 1] and pair_positions [pairs]: where each splat's pairs lie.
+    near to far. Every pair also owns a slot, and the slots of splat i are the consecutive ones
+    splat_slots[i] .. splat_slots[i + 1]; pair_slots [pairs] says which slot a pair has.
     """
-    tiles = tile_starts.shape[0] - 1
+    tiles, total = tile_starts.shape[0] - 1, tile_counts.shape[0]
     cursors = np.zeros(tiles, np.int64)
-    for j in range(order.shape[0]):
-        i = order[j]
-        for tile_y in range(rects[i, 2], rects[i, 3]):
-            for tile_x in range(rects[i, 0], rects[i, 1]):
-                cursors[tile_y * tiles_x + tile_x] += 1
+    start = 0
+    for i in range(total):
+        splat_slots[i] = start
+        start += tile_counts[i]
+        if tile_counts[i] > 0:
+            for tile_y in range(rects[i, 2], rects[i, 3]):
+                for tile_x in range(rects[i, 0], rects[i, 1]):
+                    cursors[tile_y * tiles_x + tile_x] += 1
+    splat_slots[total] = start
     start = 0
     for tile in range(tiles):
         tile_starts[tile] = start
         start += cursors[tile]
         cursors[tile] = tile_starts[tile]
     tile_starts[tiles] = start
-    start = 0
-    for i in range(tile_counts.shape[0]):
-        pair_offsets[i] = start
-        start += tile_counts[i]
-    pair_offsets[tile_counts.shape[0]] = start
     for j in range(order.shape[0]):
         i = order[j]
-        slot = pair_offsets[i]
+        slot = splat_slots[i]
         for tile_y in range(rects[i, 2], rects[i, 3]):
             for tile_x in range(rects[i, 0], rects[i, 1]):
-                tile = tile_y * tiles_x + tile_x
-                position = cursors[tile]
-                cursors[tile] = position + 1
+                position = cursors[tile_y * tiles_x + tile_x]
+                cursors[tile_y * tiles_x + tile_x] = position + 1
                 pair_splats[position] = i
-                pair_positions[slot] = position
+                pair_slots[position] = slot
                 slot += 1

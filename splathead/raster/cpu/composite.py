@@ -19,6 +19,7 @@ from splathead.raster.cpu.layout import (
     LOG2_OPACITY,
     MEAN_X,
     MEAN_Y,
+    RECORD,
     SHEAR,
     TILE,
     WHITEN_X,
@@ -35,8 +36,10 @@ from splathead.raster.cpu.simd import (
     load,
     maximum,
     minimum,
+    prefetch,
     select,
     store,
+    store_rows,
 )
 from splathead.raster.interface import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
 
@@ -44,6 +47,9 @@ LOG2_ALPHA_MIN = np.float32(math.log2(ALPHA_MIN))
 ALPHA_LIMIT = np.float32(ALPHA_MAX)
 TRANSMITTANCE_LIMIT = np.float32(TRANSMITTANCE_MIN)
 ZERO, ONE, HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+
+PREFETCH_DISTANCE = 4
+"""Splats between asking for one's data and using it."""
 
 _SPLATS_PER_CHECK = 16
 """Splats composited between looks at whether the whole tile is opaque."""
@@ -68,6 +74,13 @@ def splat_geometry(records, splat, tile_x, tile_y):
         records[splat, WHITEN_Y],
         records[splat, LOG2_OPACITY],
     )
+
+
+@inline
+def prefetch_splat(records, pair_splats, pair, end):
+    """Fetch the record that a tile's list will need a few splats from now; records lie all over memory."""
+    if pair + PREFETCH_DISTANCE < end:
+        prefetch(records, np.intp(pair_splats[pair + PREFETCH_DISTANCE]) * RECORD)
 
 
 @inline
@@ -114,6 +127,7 @@ def composite_tile(tile_x, tile_y, start, end, pair_splats, records, transmittan
     while pair < end:
         pause = min(pair + _SPLATS_PER_CHECK, end)
         while pair < pause:
+            prefetch_splat(records, pair_splats, pair, end)
             composite_splat(pair_splats[pair], tile_x, tile_y, records, transmittance, sums, channels)
             pair += 1
         if tile_is_opaque(transmittance, TRANSMITTANCE_LIMIT):
@@ -122,19 +136,40 @@ def composite_tile(tile_x, tile_y, start, end, pair_splats, records, transmittan
 
 
 @inline
-def write_tile(tile_x, tile_y, transmittance, sums, image, alpha, channels):
-    """Tile buffers (block by block) to the image (row by row)."""
-    count, height, width = image.shape
+def copy_to_image(rows, tile_x, tile_y, plane):
+    """Copy a row-major tile to its place in an image plane [H, W]."""
+    height, width = plane.shape
+    x0, y0 = tile_x * TILE, tile_y * TILE
+    for y in range(min(TILE, height - y0)):
+        for x in range(min(TILE, width - x0)):
+            plane[y0 + y, x0 + x] = rows[y * TILE + x]
+
+
+@inline
+def block_corner(block):
+    """Offset of a block's first pixel in a row-major tile."""
+    return block // BLOCKS_PER_SIDE * (BLOCK * TILE) + block % BLOCKS_PER_SIDE * BLOCK
+
+
+@inline
+def write_tile(tile_x, tile_y, transmittance, sums, rows, image, alpha, channels):
+    """Tile buffers (block by block) to the image (row by row), by way of the buffer ``rows``."""
+    for channel in range(image.shape[0]):
+        for block in range(BLOCKS_PER_TILE):
+            store_rows(rows, block_corner(block), TILE, load(sums, (block * len(channels) + channel) * LANES))
+        copy_to_image(rows, tile_x, tile_y, image[channel])
+    for block in range(BLOCKS_PER_TILE):
+        store_rows(rows, block_corner(block), TILE, ONE - load(transmittance, block * LANES))
+    copy_to_image(rows, tile_x, tile_y, alpha)
+
+
+@inline
+def clear_tile(tile_x, tile_y, plane):
+    """Zero a tile of an image plane [H, W]."""
+    height, width = plane.shape
     for y in range(tile_y * TILE, min(tile_y * TILE + TILE, height)):
-        block_row, lane_row = (y - tile_y * TILE) // BLOCK * BLOCKS_PER_SIDE, y % BLOCK * BLOCK
-        for block_x in range(BLOCKS_PER_SIDE):
-            x, lane = tile_x * TILE + block_x * BLOCK, (block_row + block_x) * LANES + lane_row
-            for k in range(min(BLOCK, width - x)):
-                alpha[y, x + k] = ONE - transmittance[lane + k]
-            for channel in range(count):
-                lane = ((block_row + block_x) * len(channels) + channel) * LANES + lane_row
-                for k in range(min(BLOCK, width - x)):
-                    image[channel, y, x + k] = sums[lane + k]
+        for x in range(tile_x * TILE, min(tile_x * TILE + TILE, width)):
+            plane[y, x] = ZERO
 
 
 @kernel
@@ -145,6 +180,7 @@ def composite(counter, items, tile_order, tiles_x, tile_starts, pair_splats, rec
     """
     transmittance = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
     sums = np.empty(BLOCKS_PER_TILE * LANES * len(channels), np.float32)
+    rows = np.empty(TILE * TILE, np.float32)
     while True:
         item = next_item(counter)
         if item >= items:
@@ -152,29 +188,14 @@ def composite(counter, items, tile_order, tiles_x, tile_starts, pair_splats, rec
         tile = tile_order[item]
         tile_x, tile_y = tile % tiles_x, tile // tiles_x
         start, end = tile_starts[tile], tile_starts[tile + 1]
-        tile_stops[tile] = composite_tile(tile_x, tile_y, start, end, pair_splats, records, transmittance, sums, channels)
-        write_tile(tile_x, tile_y, transmittance, sums, image, alpha, channels)
-
-
-@kernel
-def median_depth(counter, items, tile_order, tiles_x, tile_starts, pair_splats, records, depths, image):
-    """image [H, W]: depth of the splat at which the transmittance falls to 0.5 or less, 0 where none does."""
-    transmittance = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
-    median = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
-    while True:
-        item = next_item(counter)
-        if item >= items:
-            break
-        tile = tile_order[item]
-        tile_x, tile_y = tile % tiles_x, tile // tiles_x
-        transmittance[:] = ONE
-        median[:] = ZERO
-        for pair in range(tile_starts[tile], tile_starts[tile + 1]):
-            splat = pair_splats[pair]
-            median_splat(splat, tile_x, tile_y, records, depths[splat], transmittance, median)
-            if pair % _SPLATS_PER_CHECK == 0 and tile_is_opaque(transmittance, HALF):
-                break
-        write_median(tile_x, tile_y, median, image)
+        if start == end:
+            tile_stops[tile] = end
+            for channel in range(image.shape[0]):
+                clear_tile(tile_x, tile_y, image[channel])
+            clear_tile(tile_x, tile_y, alpha)
+        else:
+            tile_stops[tile] = composite_tile(tile_x, tile_y, start, end, pair_splats, records, transmittance, sums, channels)
+            write_tile(tile_x, tile_y, transmittance, sums, rows, image, alpha, channels)
 
 
 @inline
@@ -200,11 +221,24 @@ def median_splat(splat, tile_x, tile_y, records, depth, transmittance, median):
             store(median, lane, select((before > HALF) & (after <= HALF), broadcast(depth), load(median, lane)))
 
 
-@inline
-def write_median(tile_x, tile_y, median, image):
-    """Median buffer (block by block) to the image (row by row)."""
-    height, width = image.shape
-    for y in range(tile_y * TILE, min(tile_y * TILE + TILE, height)):
-        for x in range(tile_x * TILE, min(tile_x * TILE + TILE, width)):
-            block = (y - tile_y * TILE) // BLOCK * BLOCKS_PER_SIDE + (x - tile_x * TILE) // BLOCK
-            image[y, x] = median[block * LANES + y % BLOCK * BLOCK + x % BLOCK]
+@kernel
+def median_depth(counter, items, tile_order, tiles_x, tile_starts, pair_splats, records, depths, image):
+    """image [H, W]: depth of the splat at which the transmittance falls to 0.5 or less, 0 where none does."""
+    transmittance = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
+    median, rows = np.empty(BLOCKS_PER_TILE * LANES, np.float32), np.empty(TILE * TILE, np.float32)
+    while True:
+        item = next_item(counter)
+        if item >= items:
+            break
+        tile = tile_order[item]
+        tile_x, tile_y = tile % tiles_x, tile // tiles_x
+        transmittance[:] = ONE
+        median[:] = ZERO
+        for pair in range(tile_starts[tile], tile_starts[tile + 1]):
+            splat = pair_splats[pair]
+            median_splat(splat, tile_x, tile_y, records, depths[splat], transmittance, median)
+            if pair % _SPLATS_PER_CHECK == 0 and tile_is_opaque(transmittance, HALF):
+                break
+        for block in range(BLOCKS_PER_TILE):
+            store_rows(rows, block_corner(block), TILE, load(median, block * LANES))
+        copy_to_image(rows, tile_x, tile_y, image)

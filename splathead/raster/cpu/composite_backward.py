@@ -14,7 +14,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from splathead.raster.cpu.composite import ALPHA_LIMIT, LOG2_ALPHA_MIN, ONE, TRANSMITTANCE_LIMIT, ZERO, block_span, splat_geometry
+from splathead.raster.cpu.composite import (
+    ALPHA_LIMIT,
+    LOG2_ALPHA_MIN,
+    ONE,
+    PREFETCH_DISTANCE,
+    TRANSMITTANCE_LIMIT,
+    ZERO,
+    block_corner,
+    block_span,
+    prefetch_splat,
+    splat_geometry,
+)
 from splathead.raster.cpu.jit import inline, kernel
 from splathead.raster.cpu.layout import (
     BLOCK,
@@ -38,8 +49,10 @@ from splathead.raster.cpu.simd import (
     exp2,
     load,
     load_each,
+    load_rows,
     minimum,
     multiply_add_each,
+    prefetch,
     select,
     store,
     sum_lanes_each,
@@ -48,25 +61,36 @@ from splathead.raster.cpu.simd import (
 
 
 @inline
-def read_tile(tile_x, tile_y, image, alpha, grad_image, grad_alpha, remaining, grads, channels):
-    """Image rows to tile buffers: ``grads`` (per block: channels, then alpha) and ``remaining`` = <grad, out>."""
-    count, height, width = image.shape
-    grads[:] = ZERO
+def copy_from_image(plane, tile_x, tile_y, rows):
+    """Copy a tile of an image plane [H, W] to a row-major buffer; pixels outside the image keep what the buffer holds."""
+    height, width = plane.shape
+    x0, y0 = tile_x * TILE, tile_y * TILE
+    for y in range(min(TILE, height - y0)):
+        for x in range(min(TILE, width - x0)):
+            rows[y * TILE + x] = plane[y0 + y, x0 + x]
+
+
+@inline
+def read_channel(tile_x, tile_y, plane, grad_plane, channel, rows, grad_rows, remaining, grads, channels):
+    """One channel of the tile: its gradient to ``grads``, gradient times value added to ``remaining``."""
+    copy_from_image(plane, tile_x, tile_y, rows)
+    copy_from_image(grad_plane, tile_x, tile_y, grad_rows)
+    for block in range(BLOCKS_PER_TILE):
+        grad = load_rows(grad_rows, block_corner(block), TILE)
+        value = load_rows(rows, block_corner(block), TILE)
+        store(grads, (block * (len(channels) + 1) + channel) * LANES, grad)
+        store(remaining, block * LANES, load(remaining, block * LANES) + grad * value)
+
+
+@inline
+def read_tile(tile_x, tile_y, image, alpha, grad_image, grad_alpha, rows, grad_rows, remaining, grads, channels):
+    """Image to tile buffers: ``grads`` (per block: channels, then alpha) and ``remaining`` = <grad, out>."""
+    rows[:] = ZERO
+    grad_rows[:] = ZERO
     remaining[:] = ZERO
-    stride = LANES * (len(channels) + 1)
-    for y in range(tile_y * TILE, min(tile_y * TILE + TILE, height)):
-        block_row, lane_row = (y - tile_y * TILE) // BLOCK * BLOCKS_PER_SIDE, y % BLOCK * BLOCK
-        for block_x in range(BLOCKS_PER_SIDE):
-            x, block = tile_x * TILE + block_x * BLOCK, block_row + block_x
-            lane, grad_lane = block * LANES + lane_row, block * stride + lane_row
-            for k in range(min(BLOCK, width - x)):
-                total = grad_alpha[y, x + k] * alpha[y, x + k]
-                grads[grad_lane + len(channels) * LANES + k] = grad_alpha[y, x + k]
-                for channel in range(count):
-                    grad = grad_image[channel, y, x + k]
-                    grads[grad_lane + channel * LANES + k] = grad
-                    total += grad * image[channel, y, x + k]
-                remaining[lane + k] = total
+    for channel in range(image.shape[0]):
+        read_channel(tile_x, tile_y, image[channel], grad_image[channel], channel, rows, grad_rows, remaining, grads, channels)
+    read_channel(tile_x, tile_y, alpha, grad_alpha, len(channels), rows, grad_rows, remaining, grads, channels)
 
 
 @inline
@@ -113,18 +137,19 @@ def splat_gradient(splat, tile_x, tile_y, records, transmittance, remaining, gra
         sum_2 = sum_2 + row_v * u2
         sum_12 = sum_12 + row_1 * u2
         sum_22 = sum_22 + row_v * u2 * u2
-    return sum_lanes_each((sum_v, sum_1, sum_2, sum_11, sum_12, sum_22) + sum_features)
+    return sum_lanes_each((sum_v, sum_1, sum_2, sum_11, sum_12, sum_22, *sum_features))
 
 
 @kernel
 def composite_backward(
-    counter, items, tile_order, tiles_x, tile_starts, tile_stops, pair_splats, records,
+    counter, items, tile_order, tiles_x, tile_starts, tile_stops, pair_splats, pair_slots, records,
     image, alpha, grad_image, grad_alpha, pair_grads, channels,
 ):  # fmt: skip
-    """Fill pair_grads [pairs * 16]: every pair's gradient line, zero for pairs behind an opaque tile's end."""
+    """Fill pair_grads [pairs * 16]: the gradient line in every pair's slot, zero for pairs behind an opaque tile's end."""
     transmittance = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
     remaining = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
-    grads = np.empty(BLOCKS_PER_TILE * LANES * (len(channels) + 1), np.float32)
+    grads = np.zeros(BLOCKS_PER_TILE * LANES * (len(channels) + 1), np.float32)  # padding channels stay zero
+    rows, grad_rows = np.empty(TILE * TILE, np.float32), np.empty(TILE * TILE, np.float32)
     while True:
         item = next_item(counter)
         if item >= items:
@@ -134,9 +159,13 @@ def composite_backward(
         if start == end:
             continue
         tile_x, tile_y = tile % tiles_x, tile // tiles_x
-        read_tile(tile_x, tile_y, image, alpha, grad_image, grad_alpha, remaining, grads, channels)
+        read_tile(tile_x, tile_y, image, alpha, grad_image, grad_alpha, rows, grad_rows, remaining, grads, channels)
         transmittance[:] = ONE
         for pair in range(start, stop):
+            prefetch_splat(records, pair_splats, pair, stop)
+            if pair + PREFETCH_DISTANCE < stop:
+                prefetch(pair_grads, np.intp(pair_slots[pair + PREFETCH_DISTANCE]) * GRAD_LINE)
             line = splat_gradient(pair_splats[pair], tile_x, tile_y, records, transmittance, remaining, grads, channels)
-            store(pair_grads, pair * GRAD_LINE, line)
-        pair_grads[stop * GRAD_LINE : end * GRAD_LINE] = ZERO
+            store(pair_grads, np.intp(pair_slots[pair]) * GRAD_LINE, line)
+        for pair in range(stop, end):
+            store(pair_grads, np.intp(pair_slots[pair]) * GRAD_LINE, broadcast(ZERO))

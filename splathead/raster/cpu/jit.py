@@ -9,7 +9,6 @@ import platform
 import sys
 import tempfile
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,11 +20,11 @@ from llvmlite.binding import get_host_cpu_name
 COMPILE_SECONDS = 10
 """Rough time that the first ever use spends compiling, for the announcement."""
 
-_OPTIONS = {"nogil": True, "error_model": "numpy"}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 _announcement = threading.Lock()
 _ready: set[str] = set()
 
-inline = numba.njit(error_model="numpy", forceinline=True)
+inline = numba.njit(error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Decorator for functions that kernels call; merged into each caller."""
 
 
@@ -78,7 +77,8 @@ def compiling(name: str) -> Iterator[None]:
             _ready.add(name)
         elif not _ready:
             if marker is None:
-                warnings.warn("no writable cache folder (set NUMBA_CACHE_DIR): kernels are compiled anew in every process", stacklevel=3)
+                message = "no writable cache folder (set NUMBA_CACHE_DIR): kernels are compiled anew in every process"
+                warnings.warn(message, stacklevel=3)
             print(f"compiling the CPU rasteriser, once, ~{COMPILE_SECONDS} s", file=sys.stderr, flush=True)
     yield
     _ready.add(name)

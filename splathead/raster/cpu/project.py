@@ -81,8 +81,8 @@ def gather(first, count, means, log_scales, quaternions, opacity_logits, pose, n
 
 @inline
 def exp(x):
-    """e^x per lane, at most 2^126."""
-    return exp2(minimum(x * _LOG2_E, np.float32(126.0)))
+    """e^x per lane, kept within 2^-126 .. 2^126."""
+    return exp2(maximum(minimum(x * _LOG2_E, np.float32(126.0)), np.float32(-126.0)))
 
 
 @inline
@@ -248,7 +248,7 @@ def project(
                     continue
                 x0, x1 = tile_span(mean_x, extent_x, width)
                 y0, y1 = tile_span(mean_y, extent_y, height)
-                rects[i, 0], rects[i, 1], rects[i, 2], rects[i, 3] = x0, x1, y0, y1
+                rects[i, 0], rects[i, 1], rects[i, 2], rects[i, 3] = np.int16(x0), np.int16(x1), np.int16(y0), np.int16(y1)
                 tile_counts[i] = (x1 - x0) * (y1 - y0)
                 depths[i] = buffer[Z * LANES + lane]
                 records[i, MEAN_X], records[i, MEAN_Y] = mean_x, mean_y

@@ -58,11 +58,11 @@ _OUTPUT_ROWS = 13
 
 
 @inline
-def sum_pairs(i, pair_offsets, pair_positions, pair_grads):
+def sum_slots(i, splat_slots, pair_grads):
     """Sum of a splat's gradient lines over its tiles, always in the same order."""
     total = broadcast(np.float32(0.0))
-    for slot in range(pair_offsets[i], pair_offsets[i + 1]):
-        total = total + load(pair_grads, np.intp(pair_positions[slot]) * GRAD_LINE)
+    for slot in range(splat_slots[i], splat_slots[i + 1]):
+        total = total + load(pair_grads, slot * GRAD_LINE)
     return total
 
 
@@ -184,7 +184,7 @@ def project_lanes_backward(buffer, moments, lens, pose, antialiased, result):
 @kernel
 def project_backward(
     counter, items, means, log_scales, quaternions, opacity_logits, pose, lens, near, antialiased,
-    pair_offsets, pair_positions, pair_grads,
+    splat_slots, pair_grads,
     grad_means, grad_log_scales, grad_quaternions, grad_logits, grad_features, grad_means2d,
 ):  # fmt: skip
     """Fill the gradients of every Gaussian's parameters and features; zero where it was culled."""
@@ -200,7 +200,7 @@ def project_backward(
             count = min(LANES, total - first)
             gather(first, count, means, log_scales, quaternions, opacity_logits, pose, near, buffer, in_front)
             for lane in range(count):
-                store(line, 0, sum_pairs(first + lane, pair_offsets, pair_positions, pair_grads))
+                store(line, 0, sum_slots(first + lane, splat_slots, pair_grads))
                 for k in range(GRAD_FEATURES):
                     moments[k * LANES + lane] = line[k]
                 for k in range(channels):
@@ -208,7 +208,7 @@ def project_backward(
             project_lanes_backward(buffer, moments, lens, pose, antialiased, result)
             for lane in range(count):
                 i = first + lane
-                drawn = pair_offsets[i + 1] > pair_offsets[i]
+                drawn = splat_slots[i + 1] > splat_slots[i]
                 for k in range(3):
                     grad_means[i, k] = result[(_D_MEAN + k) * LANES + lane] if drawn else np.float32(0.0)
                     grad_log_scales[i, k] = result[(_D_LOG_SCALE + k) * LANES + lane] if drawn else np.float32(0.0)

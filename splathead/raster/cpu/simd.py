@@ -185,6 +185,59 @@ def store(_context, array, offset, vector):
 
 
 @intrinsic
+def prefetch(_context, array, offset):
+    """Ask for the cache line of a C-contiguous array's ``offset``-th element, which will soon be read or written."""
+
+    def emit(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        pointer_type = ir.IntType(8).as_pointer()
+        address = builder.bitcast(builder.gep(data, [args[1]]), pointer_type)
+        signature = ir.FunctionType(ir.VoidType(), [pointer_type, _INT, _INT, _INT])
+        function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+        for_reading, keep, data_cache = (ir.Constant(_INT, value) for value in (0, 3, 1))
+        builder.call(function, [address, for_reading, keep, data_cache])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
+
+
+def _row_addresses(context, builder, array_type, args):
+    """Addresses of four rows of four floats: offset, offset + stride, ..."""
+    data = context.make_array(array_type)(context, builder, args[0]).data
+    index = args[1]
+    for _ in range(4):
+        yield builder.bitcast(builder.gep(data, [index]), ir.VectorType(ir.FloatType(), 4).as_pointer())
+        index = builder.add(index, args[2])
+
+
+@intrinsic
+def load_rows(_context, array, offset, stride):
+    """Lanes from a 4x4 block of a row-major image in a flat float32 array: rows start ``stride`` apart."""
+
+    def emit(context, builder, signature, args):
+        rows = [builder.load(address, align=4) for address in _row_addresses(context, builder, signature.args[0], args)]
+        halves = [
+            builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT, 8), list(range(8)))) for a, b in (rows[:2], rows[2:])
+        ]
+        return builder.shuffle_vector(*halves, ir.Constant(_INT_VECTOR, list(range(LANES))))
+
+    return float32x16(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def store_rows(_context, array, offset, stride, vector):
+    """The inverse of :func:`load_rows`."""
+
+    def emit(context, builder, signature, args):
+        for row, address in enumerate(_row_addresses(context, builder, signature.args[0], args)):
+            lanes = ir.Constant(ir.VectorType(_INT, 4), list(range(4 * row, 4 * row + 4)))
+            builder.store(builder.shuffle_vector(args[3], ir.Constant(_FLOAT_VECTOR, ir.Undefined), lanes), address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, float32x16), emit
+
+
+@intrinsic
 def select(_context, mask, when_true, when_false):
     """Lane-wise choice; the branches are vectors or numbers."""
 
@@ -222,29 +275,29 @@ maximum = _extremum(">")
 
 
 def _exp2_coefficients(degree: int) -> list[float]:
-    """Least-squares polynomial of 2^x on [0, 1] in relative error, highest power first."""
-    x = np.cos(np.pi * (np.arange(400) + 0.5) / 400) * 0.5 + 0.5
+    """Least-squares polynomial of 2^x on [-1/2, 1/2] in relative error, highest power first."""
+    x = np.cos(np.pi * (np.arange(400) + 0.5) / 400) * 0.5
     weight = 1 / 2**x
     return np.linalg.lstsq(np.vander(x, degree + 1) * weight[:, None], 2**x * weight, rcond=None)[0].tolist()
 
 
 _EXP2_COEFFICIENTS = _exp2_coefficients(5)
+_ROUNDING_SHIFT = 1.5 * 2**23
 
 
 @intrinsic
 def exp2(_context, vector):
-    """2^x per lane to about 3e-7 relative for x < 127; below -126 it stays at 2^-126."""
+    """2^x per lane to about 3e-7 relative, for -126 <= x <= 126 (nonsense, but no trap, beyond)."""
 
     def emit(_context, builder, _signature, args):
-        x = builder.select(builder.fcmp_ordered(">", args[0], _constant(-126.0)), args[0], _constant(-126.0))
-        whole = _call(builder, f"llvm.floor.v{LANES}f32", x)
-        fraction = builder.fsub(x, whole)
+        # Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits of the float.
+        shifted = builder.fadd(args[0], _constant(_ROUNDING_SHIFT))
+        fraction = builder.fsub(args[0], builder.fsub(shifted, _constant(_ROUNDING_SHIFT)))
         mantissa = _constant(_EXP2_COEFFICIENTS[0])
         for coefficient in _EXP2_COEFFICIENTS[1:]:
             mantissa = _multiply_add(builder, mantissa, fraction, _constant(coefficient))
-        exponent = builder.add(builder.fptosi(whole, _INT_VECTOR), ir.Constant(_INT_VECTOR, [127] * LANES))
-        scale = builder.bitcast(builder.shl(exponent, ir.Constant(_INT_VECTOR, [23] * LANES)), _FLOAT_VECTOR)
-        return builder.fmul(mantissa, scale)
+        exponent = builder.shl(builder.bitcast(shifted, _INT_VECTOR), ir.Constant(_INT_VECTOR, [23] * LANES))
+        return builder.bitcast(builder.add(builder.bitcast(mantissa, _INT_VECTOR), exponent), _FLOAT_VECTOR)
 
     return float32x16(float32x16), emit
 
