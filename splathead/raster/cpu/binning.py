@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from splathead.raster.cpu.jit import kernel
+from splathead.raster.cpu.jit import inline, kernel
 
 _DIGIT_BITS = 12
 _DIGITS = 1 << _DIGIT_BITS
@@ -53,6 +53,26 @@ def sort_by_depth(depths, tile_counts):
     return indices[:count]
 
 
+@inline
+def _list_sizes(rects, tile_counts, tiles_x, tiles_y):
+    """Splats per tile [tiles_y + 1, tiles_x + 1], from the rectangles' corners by two prefix sums."""
+    sizes = np.zeros((tiles_y + 1, tiles_x + 1), np.int64)
+    for i in range(tile_counts.shape[0]):
+        if tile_counts[i] > 0:
+            x0, x1, y0, y1 = rects[i, 0], rects[i, 1], rects[i, 2], rects[i, 3]
+            sizes[y0, x0] += 1
+            sizes[y0, x1] -= 1
+            sizes[y1, x0] -= 1
+            sizes[y1, x1] += 1
+    for y in range(tiles_y):
+        for x in range(1, tiles_x):
+            sizes[y, x] += sizes[y, x - 1]
+    for y in range(1, tiles_y):
+        for x in range(tiles_x):
+            sizes[y, x] += sizes[y - 1, x]
+    return sizes
+
+
 @kernel
 def bin_into_tiles(order, rects, tile_counts, tiles_x, tile_starts, pair_splats, pair_slots, splat_slots):
     """Deal the splats of ``order`` to the tiles of their ``rects``.
@@ -61,30 +81,29 @@ def bin_into_tiles(order, rects, tile_counts, tiles_x, tile_starts, pair_splats,
     near to far. Every pair also owns a slot, and the slots of splat i are the consecutive ones
     splat_slots[i] .. splat_slots[i + 1]; pair_slots [pairs] says which slot a pair has.
     """
-    tiles, total = tile_starts.shape[0] - 1, tile_counts.shape[0]
-    cursors = np.zeros(tiles, np.int64)
+    tiles_y = (tile_starts.shape[0] - 1) // tiles_x
+    sizes = _list_sizes(rects, tile_counts, tiles_x, tiles_y)
+    cursors = np.empty(tiles_x * tiles_y, np.int64)
     start = 0
-    for i in range(total):
+    for tile in range(cursors.shape[0]):
+        tile_starts[tile] = cursors[tile] = start
+        start += sizes[tile // tiles_x, tile % tiles_x]
+    tile_starts[cursors.shape[0]] = start
+    start = 0
+    for i in range(tile_counts.shape[0]):
         splat_slots[i] = start
         start += tile_counts[i]
-        if tile_counts[i] > 0:
-            for tile_y in range(rects[i, 2], rects[i, 3]):
-                for tile_x in range(rects[i, 0], rects[i, 1]):
-                    cursors[tile_y * tiles_x + tile_x] += 1
-    splat_slots[total] = start
-    start = 0
-    for tile in range(tiles):
-        tile_starts[tile] = start
-        start += cursors[tile]
-        cursors[tile] = tile_starts[tile]
-    tile_starts[tiles] = start
+    splat_slots[tile_counts.shape[0]] = start
     for j in range(order.shape[0]):
         i = order[j]
-        slot = splat_slots[i]
-        for tile_y in range(rects[i, 2], rects[i, 3]):
-            for tile_x in range(rects[i, 0], rects[i, 1]):
-                position = cursors[tile_y * tiles_x + tile_x]
-                cursors[tile_y * tiles_x + tile_x] = position + 1
-                pair_splats[position] = i
-                pair_slots[position] = slot
-                slot += 1
+        tile, width, column = rects[i, 2] * tiles_x + rects[i, 0], rects[i, 1] - rects[i, 0], 0
+        # One loop over the rectangle rather than two: half the mispredicted branches, which dominate here.
+        for slot in range(splat_slots[i], splat_slots[i + 1]):
+            position = cursors[tile]
+            cursors[tile] = position + 1
+            pair_splats[position] = i
+            pair_slots[position] = slot
+            column += 1
+            row_ends = column == width
+            tile += tiles_x - width + 1 if row_ends else 1
+            column = 0 if row_ends else column
