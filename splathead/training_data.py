@@ -142,7 +142,7 @@ class Batch:
 class PairSet:
     """Pairs as tensors: on ``device``, or pinned in host memory when they are too large for it."""
 
-    pairs: Sequence[TrainingPair]
+    pairs: Sequence[TrainingPair] = field(repr=False)
     device: torch.device
     resident_bytes: int = 2**62
     """keep the data on the device up to this many bytes"""

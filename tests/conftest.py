@@ -17,3 +17,14 @@ def shared_data() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real data at {folder} (set SPLATHEAD_SHARED to a folder with data/ and weights/)")
     return folder
+
+
+@pytest.fixture
+def single_thread():
+    """One torch thread: with tiny tensors on a busy machine, threads only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
