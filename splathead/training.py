@@ -119,7 +119,7 @@ class Trainer:
         self.state = TrainingState(self.network, optimizer, scaler, self.device, identity)
         self.model = accelerator.prepare(self.network) if accelerator.num_processes > 1 else self.network
         self.loss_of = maybe_compile(_forward_loss, settings, self.device)
-        self.steps_per_epoch = math.ceil(len(self._plan(0)) // accelerator.num_processes / settings.grad_accum)
+        self.steps_per_epoch = math.ceil(len(self.plan(0)) // accelerator.num_processes / settings.grad_accum)
         self.total_steps = self.steps_per_epoch * settings.epochs
         self._lap_start = time.perf_counter()
         self._reset_losses()
@@ -153,7 +153,8 @@ class Trainer:
             self.network.eval()
             return self._report()
 
-    def _plan(self, epoch: int) -> list[list[Crop]]:
+    def plan(self, epoch: int) -> list[list[Crop]]:
+        """Batches of an epoch, of all processes."""
         s = self.settings
         return epoch_plan(
             self.train, epoch=epoch, seed=self.seed, batch_size=s.batch_size, crop=s.crop,
@@ -164,11 +165,11 @@ class Trainer:
         """Train to the end of the current epoch; False when the time limit ended the training."""
         epoch, position = divmod(self.progress.step, self.steps_per_epoch)
         processes, accum = self.accelerator.num_processes, self.settings.grad_accum
-        batches = self._plan(epoch)[self.accelerator.process_index :: processes]
+        batches = self.plan(epoch)[self.accelerator.process_index :: processes]
         groups = [batches[start : start + accum] for start in range(0, len(batches), accum)]
         self.network.train()
         for group in groups[position:]:
-            self._step(group)
+            self.step(group)
             self.progress.step += 1
             self.progress.images += sum(map(len, group)) * processes
             if self.progress.step % CHECK_EVERY == 0:
@@ -182,7 +183,7 @@ class Trainer:
         self._end_epoch()
         return not self._time_is_up()
 
-    def _step(self, group: Sequence[Sequence[Crop]]) -> None:
+    def step(self, group: Sequence[Sequence[Crop]]) -> None:
         """One optimiser step over a group of accumulated batches."""
         s = self.settings
         optimizer, scaler = self.state.optimizer, self.state.scaler

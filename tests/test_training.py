@@ -200,7 +200,7 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path, train_pairs):
     for group in ([crops], [crops[:2], crops[2:]]):
         run = trainer(tmp_path, train_pairs, settings=replace(SMALL, crop=16, model=ModelConfig(base_ch=4)))
         run.network.eval()
-        run._step(group)
+        run.step(group)
         moments = run.state.optimizer.state_dict()["state"].values()
         results.append(torch.cat([m["exp_avg"].reshape(-1) for m in moments]))
     assert results[0].abs().max() > 0
@@ -220,14 +220,14 @@ def run_in_pieces(folder, train, val, settings, stops: list[int]) -> tuple[Train
     """Train in sessions that end after each of ``stops`` optimiser steps as if killed, then to the end."""
     for stop in stops:
         run = trainer(folder, train, val, settings, seed=0)
-        step = run._step
+        step = run.step
 
         def limited(group, run=run, step=step, stop=stop):
             if run.progress.step >= stop:
                 raise KeyboardInterrupt
             step(group)
 
-        run._step = limited
+        run.step = limited
         with pytest.raises(KeyboardInterrupt):
             run.run()
     torch.rand(7)  # the caller's generator must not matter
@@ -314,13 +314,13 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(tmp_path
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, train_pairs):
     run = trainer(tmp_path, train_pairs)
-    step = run._step
+    step = run.step
 
     def poison(group):
         step(group)
         run.network.encoder[0][1].running_var.fill_(math.inf)  # what an fp16 overflow leaves behind
 
-    run._step = poison
+    run.step = poison
     with pytest.raises(TrainingError, match="running_var is not finite"):
         run.run()
     assert not run.checkpoint_path.exists()

@@ -57,6 +57,7 @@ class UNet(nn.Module):
     def __init__(self, architecture: UNetArchitecture) -> None:
         super().__init__()
         self.architecture = architecture
+        self.memory_format = torch.channels_last  # faster than NCHW on CPU and GPU
         widths = [architecture.base_ch * 2**level for level in range(LEVELS + 1)]
         self.encoder = nn.ModuleList(_conv_block(i, o) for i, o in zip([1, *widths], widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[:-1])
@@ -90,7 +91,7 @@ class UNet(nn.Module):
         height, width = base.shape[-2:]
         step = 2**LEVELS
         padded = F.pad(base, (0, -width % step, 0, -height % step), mode="replicate")
-        x = padded.contiguous(memory_format=torch.channels_last)
+        x = padded.contiguous(memory_format=self.memory_format)
         skips = []
         for block in self.encoder[:-1]:
             skips.append(block(x))
@@ -109,5 +110,6 @@ def _conv_block(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 def create(architecture: UNetArchitecture) -> UNet:
-    """A new UNet in channels_last memory format (faster on CPU and GPU)."""
-    return UNet(architecture).to(memory_format=torch.channels_last)
+    """A new UNet, its weights in the memory format that it computes in."""
+    network = UNet(architecture)
+    return network.to(memory_format=network.memory_format)

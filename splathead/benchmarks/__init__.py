@@ -1,0 +1,1 @@
+"""Speed measurements behind ``scripts/90_benchmark.py``: ours, and peers where installed, in the same run."""
