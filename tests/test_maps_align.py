@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from splathead.cameras import orbit_camera
-from splathead.maps.align import align_photo, depth_at, fit_similarity, image_landmarks, project_landmarks
+from splathead.maps.align import Alignment, align_photo, depth_at, fit_similarity, image_landmarks, project_landmarks
 
 
 def textured_head(size: int = 160) -> tuple[np.ndarray, np.ndarray]:
@@ -54,8 +54,6 @@ def test_alignment_recovers_a_known_similarity_from_rough_landmarks():
 def test_pixel_centres():
     """A photo of twice the size has its centres at twice the coordinates: no half-pixel shift anywhere."""
     matrix = similarity(0, 2.0, (0, 0))
-    from splathead.maps.align import Alignment
-
     ramp = np.repeat((np.arange(64) + 0.5)[None, :, None] * np.ones((64, 1, 1)), 3, axis=2)
     warped = Alignment(matrix, 1.0).warp(ramp.astype(np.float32), 32, 32)
     np.testing.assert_allclose(warped[16, 2:-2, 0], 2 * (np.arange(2, 30) + 0.5), atol=1e-3)
@@ -71,7 +69,7 @@ def test_fit_similarity_is_exact_and_refuses_degenerate_points():
 
 def test_no_landmarks_and_wrong_landmarks_are_errors():
     render, mask = textured_head()
-    with pytest.raises(ValueError, match="photo x.png: no landmarks.*no landmark detector"):
+    with pytest.raises(ValueError, match=r"photo x\.png: no landmarks.*no landmark detector"):
         image_landmarks(None, render, None, "photo x.png")
     with pytest.raises(ValueError, match="found no face"):
         image_landmarks({}, render, lambda image: {}, "photo x.png")

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from splathead.cameras import Camera, load_cameras
+from splathead.cameras import Camera, camera_yaw_elevation, load_cameras
 from splathead.images import load_maps, read_png, write_json, write_png
 
 NOSE_TIP = "nose_tip"
@@ -174,25 +174,28 @@ def align_subject_photo(
 
     Args:
         subject_dir: folder of the photo.
-        info: subject.json, with ``"photo": {"file": name, "view": name of the map view, "landmarks": {name: [u, v]}}``
-            and ``"landmarks": {name: [x, y, z]}`` (world mm), both landmarks optional where there is a detector.
+        info: subject.json; used of it are ``"photo": {"file": name, "view": map view, "landmarks": {name: [u, v]}}``
+            (default: the folder's ``photo.*`` and the most frontal view) and ``"landmarks": {name: [x, y, z]}`` (world
+            mm); landmarks are optional where there is a detector.
         variant: folder of stage 03 with the view's rendered maps.
         out_dir: where to write.
         detector: finds landmarks that subject.json does not name.
 
     Raises ValueError for a missing or wrong entry, for missing landmarks and for an alignment that fails.
     """
-    entry, subject = info.get("photo"), subject_dir.name
-    if not entry:
+    entry, subject = info.get("photo", {}), subject_dir.name
+    file = entry.get("file") or next((path.name for path in sorted(subject_dir.glob("photo.*"))), None)
+    if file is None:
         raise ValueError(
-            f'subject {subject}: postprocess.align is on, but subject.json has no "photo" entry (file, view, optional '
-            "landmarks); switch it off for subjects that do not come from a photo"
+            f"subject {subject}: postprocess.align is on, but {subject_dir} has no photo.* and subject.json names none; "
+            "switch it off for subjects that do not come from a photo"
         )
     cameras = {camera.name: camera for camera in load_cameras(variant / "cameras.json")}
-    if entry["view"] not in cameras:
-        raise ValueError(f"subject {subject}: photo view {entry['view']!r}, expected one of {sorted(cameras)}")
-    camera, where = cameras[entry["view"]], f"subject {subject}, photo {entry['file']}"
-    photo = read_png(subject_dir / entry["file"], channels=3, bits=8)
+    view = entry.get("view") or min(cameras, key=lambda name: np.abs(camera_yaw_elevation(cameras[name])).sum())
+    if view not in cameras:
+        raise ValueError(f"subject {subject}: photo view {view!r}, expected one of {sorted(cameras)}")
+    camera, where = cameras[view], f"subject {subject}, photo {file}"
+    photo = read_png(subject_dir / file, channels=3, bits=8)
     render = load_maps(variant / f"{camera.name}_hr.npz", ("rgb", "alpha"))
     known = project_landmarks(info.get("landmarks", {}), camera)
     alignment = align_photo(
@@ -201,5 +204,5 @@ def align_subject_photo(
         image_landmarks(entry.get("landmarks"), photo, detector, where),
     )  # fmt: skip
     write_png(out_dir / f"{camera.name}_photo.png", alignment.warp(photo, camera.width, camera.height))
-    record = {"view_to_photo_px": alignment.matrix.tolist(), "correlation": alignment.correlation, "photo": entry["file"]}
+    record = {"view_to_photo_px": alignment.matrix.tolist(), "correlation": alignment.correlation, "photo": file}
     write_json(out_dir / f"{camera.name}_photo.json", record)
