@@ -55,6 +55,8 @@ class SubjectsConfig:
     """scan: axis that points out of the face"""
     size_mm: float = 0.0
     """scan: height in millimetres; 0 = the file's units are millimetres"""
+    flip_v: bool = False
+    """scan: turn a texture that comes out upside down"""
     image_size: int = 0
     """capture: resize images so that the longer side has this many pixels; 0 = keep"""
     capture_up: str = "auto"

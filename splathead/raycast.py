@@ -35,8 +35,8 @@ class Lighting:
         means = np.array([[0.5 * rng.choice([-1.0, 1.0]), 0.6, 1.0], [0.0, 0.2, 1.0], [0.0, 0.5, -1.0]])
         directions = means + rng.normal(0.0, 0.25, (3, 3))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        intensities = rng.uniform([0.35, 0.10, 0.10], [0.55, 0.22, 0.30])
-        return cls(float(rng.uniform(0.48, 0.58)), directions, intensities)
+        intensities = rng.uniform([0.32, 0.08, 0.10], [0.48, 0.18, 0.28])
+        return cls(float(rng.uniform(0.45, 0.55)), directions, intensities)
 
     def shade(self, normals_world: np.ndarray) -> np.ndarray:
         """Irradiance [N] at unit world normals [N, 3]: ambient + sum_l intensity_l * max(n . l, 0)."""
@@ -62,6 +62,11 @@ class RayHits:
         image = np.zeros((self.camera.height * self.camera.width, *values.shape[1:]), dtype=dtype)
         image[self.pixels] = values
         return image.reshape(self.camera.height, self.camera.width, *values.shape[1:])
+
+    def points_world(self) -> np.ndarray:
+        """Where the rays meet the surface [N, 3], world mm."""
+        rays = self.camera.ray_directions().reshape(-1, 3)[self.pixels]
+        return (rays * self.depth[:, None] - self.camera.translation) @ self.camera.rotation
 
     @property
     def mask(self) -> np.ndarray:
@@ -178,11 +183,16 @@ class RayCaster:
         return points, np.stack([1 - u - v, u, v], axis=1), np.where(determinant >= 0, 1.0, -1.0)
 
 
+def shaded_colours(hits: RayHits, lighting: Lighting) -> np.ndarray:
+    """Lambert-shaded colours [N, 3] in [0, 1] of the hits."""
+    return np.clip(hits.albedo() * lighting.shade(hits.normals_world())[:, None], 0, 1)
+
+
 def shaded_rgba(caster: RayCaster, camera: Camera, lighting: Lighting, supersampling: int = 2) -> np.ndarray:
     """Lambert-shaded RGBA [H, W, 4] uint8 with straight alpha, box-filtered from ``supersampling``^2 rays a pixel."""
     height, width = camera.height, camera.width
     hits = caster.cast(camera.resized(width * supersampling, height * supersampling))
-    shaded = np.clip(hits.albedo() * lighting.shade(hits.normals_world())[:, None], 0, 1)
+    shaded = shaded_colours(hits, lighting)
     row, column = np.divmod(hits.pixels, width * supersampling)
     target = row // supersampling * width + column // supersampling
     counts = np.bincount(target, minlength=height * width)

@@ -299,4 +299,6 @@ def _template_landmarks(base: np.ndarray, parts: np.ndarray, left_ear: np.ndarra
     return {
         "nose_tip": nose, "chin": pick(below, base[:, 2]), "eye_left": eyes["left"], "eye_right": eyes["right"],
         "mouth_left": mouth, "mouth_right": mouth * mirror, "ear_left": ear, "ear_right": ear * mirror,
+        "lip_top": np.array([0.0, mouth_y + 8.6, nose[2] - 15.0]),
+        "lip_bottom": np.array([0.0, mouth_y - 12.6, nose[2] - 18.0]),
     }  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 
 from splathead.subjects.base import HeadMesh
 from splathead.subjects.detail import band_noise
-from splathead.subjects.template import locate
+from splathead.subjects.template import HeadTemplate
 
 _TURNS = 480
 """vertices around the neck (about 1 mm apart)"""
@@ -38,13 +38,9 @@ def make_collar(vertices: np.ndarray, neck: np.ndarray, rng: np.random.Generator
     return HeadMesh(flat, _torus_faces(_TURNS, len(outline)), _cloth(flat, height.ravel(), angle, rng)), style
 
 
-def neck_vertices(canonical: np.ndarray, landmarks: dict[str, np.ndarray], skin: np.ndarray) -> np.ndarray:
-    """Indices of a template's neck below the chin, without the closed cut's inner part."""
-    chin = locate(landmarks, canonical)["chin"]
-    low = np.flatnonzero(skin & (canonical[:, 1] < chin[1] - 38.0))
-    axis = canonical[low][:, [0, 2]].mean(0)
-    reach = np.hypot(*(canonical[low][:, [0, 2]] - axis).T)
-    return low[reach > 0.6 * np.median(reach)]
+def neck_vertices(template: HeadTemplate) -> np.ndarray:
+    """Indices of the neck's skin within 30 mm of the cut, without the cut's own surface."""
+    return np.flatnonzero(template.is_part("skin") & (template.above_cut_mm > 0.5) & (template.above_cut_mm < 30.0))
 
 
 def _outline(neck: np.ndarray, axis: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -61,8 +61,7 @@ def finish_head(template: HeadTemplate, base: np.ndarray, seed: int, options: We
         roots = np.flatnonzero(regions.hairline_mm - hairdo.shift_mm > 6.0)
         parts.append(hanging_locks(points, normals, roots, hairdo, palette.hair, streams["hair"]))
     if has_collar:
-        neck = neck_vertices(template.canonical, template.landmarks, template.is_part("skin"))
-        collar, attributes["collar"] = make_collar(points, neck, streams["collar"])
+        collar, attributes["collar"] = make_collar(points, neck_vertices(template), streams["collar"])
         parts.append(collar)
     return quantised(concatenated(parts))
 

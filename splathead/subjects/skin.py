@@ -11,10 +11,10 @@ from splathead.subjects.template import HeadTemplate, locate
 
 PUPIL_DISTANCE_MM = 62.0
 """distance between the eyes that the outlines below were drawn for; they scale with the head's own"""
-# outlines relative to the mouth corners' height, over |x| / half the mouth's width
+# outlines of the lips over |x| / half the mouth's width: shares of the height at the middle
 _LIP_SHARE = (0.0, 0.2, 0.5, 0.8, 1.0)
-_UPPER_LIP_MM = (8.6, 10.4, 8.2, 4.2, 0.0)
-_LOWER_LIP_MM = (-12.6, -12.4, -10.6, -6.0, 0.0)
+_UPPER_LIP = (1.0, 1.2, 0.95, 0.48, 0.0)
+_LOWER_LIP = (1.0, 0.98, 0.84, 0.48, 0.0)
 # centre line of a brow relative to its eye: outwards and upwards, and half its thickness
 _BROW_OUT_MM = (-15.0, -8.0, 2.0, 12.0, 22.0, 27.0)
 _BROW_UP_MM = (15.0, 17.0, 19.5, 21.0, 17.5, 14.0)
@@ -25,7 +25,7 @@ _HAIRLINE_MM = (66, 64, 52, 16, -14, 14, 14, -20, -46, -58, -62)
 _EAR_RADII_MM = np.array([16.0, 40.0, 30.0])
 
 SKIN_TONES = np.array(
-    [[0.95, 0.80, 0.71], [0.91, 0.72, 0.60], [0.83, 0.62, 0.48], [0.71, 0.50, 0.36], [0.55, 0.37, 0.26], [0.40, 0.26, 0.18]]
+    [[0.90, 0.75, 0.66], [0.88, 0.70, 0.58], [0.83, 0.62, 0.48], [0.71, 0.50, 0.36], [0.55, 0.37, 0.26], [0.40, 0.26, 0.18]]
 )
 HAIR_COLOURS = np.array(
     [[0.07, 0.06, 0.06], [0.17, 0.11, 0.07], [0.32, 0.20, 0.12], [0.55, 0.38, 0.20], [0.45, 0.18, 0.09], [0.62, 0.61, 0.60]]
@@ -84,8 +84,8 @@ def _lips(points: np.ndarray, marks: dict[str, np.ndarray], scale: float) -> np.
     corner = (marks["mouth_left"] * [1, 1, 1] + marks["mouth_right"] * [-1, 1, 1]) / 2
     share = np.abs(points[:, 0]) / corner[0]
     height = points[:, 1] - corner[1]
-    upper = np.interp(share, _LIP_SHARE, _UPPER_LIP_MM) * scale
-    lower = np.interp(share, _LIP_SHARE, _LOWER_LIP_MM) * scale
+    upper = np.interp(share, _LIP_SHARE, _UPPER_LIP) * (marks["lip_top"][1] - corner[1])
+    lower = np.interp(share, _LIP_SHARE, _LOWER_LIP) * (marks["lip_bottom"][1] - corner[1])
     inside = np.minimum(upper - height, height - lower)
     front = smoothstep(points[:, 2], corner[2] - 9 * scale, corner[2] - 5 * scale)
     return smoothstep(inside, -0.8, 0.8) * front * (share < 1.05)
@@ -153,7 +153,7 @@ class Palette:
         dark = tone > 3
         hair = HAIR_COLOURS[rng.choice(2 if dark else len(HAIR_COLOURS))] * rng.uniform(0.85, 1.2)
         iris = IRIS_COLOURS[rng.choice(2 if dark else len(IRIS_COLOURS))] * rng.uniform(0.8, 1.2)
-        stubble = rng.uniform(0, 0.75) if rng.random() < 0.5 else 0.0
+        stubble = rng.uniform(0, 0.55) if rng.random() < 0.5 else 0.0
         return cls(skin * (1 + 0.03 * rng.normal(size=3)), hair, iris, stubble, float(rng.uniform(0.2, 0.8)))
 
 

@@ -12,7 +12,10 @@ from splathead.subjects.subdivide import cap, clip, longest_boundary_loop, loop_
 
 PARTS = ("skin", "eye_left", "eye_right", "teeth", "tongue", "cavity")
 """what a vertex belongs to; ``cavity`` is the inside of the mouth and of the eye sockets"""
-LANDMARKS = ("nose_tip", "chin", "eye_left", "eye_right", "mouth_left", "mouth_right", "ear_left", "ear_right")
+LANDMARKS = (
+    "nose_tip", "chin", "eye_left", "eye_right", "mouth_left", "mouth_right", "lip_top", "lip_bottom", "ear_left", "ear_right",
+)  # fmt: skip
+"""every template has these; ``lip_top`` and ``lip_bottom`` are the red's edges on the middle line"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +27,7 @@ class HeadTemplate:
     canonical: np.ndarray  # [V, 3] the neutral head, normalised, mm
     parts: np.ndarray  # [V] index into PARTS
     fine: np.ndarray  # [V] in [0, 1]: the mesh is fine enough here for the shortest detail band
+    above_cut_mm: np.ndarray  # [V] distance of the neutral head's vertices from the plane that cuts the neck
     landmarks: dict[str, np.ndarray]  # name -> fine vertices whose mean is the landmark
 
     def is_part(self, *names: str) -> np.ndarray:
@@ -46,6 +50,10 @@ def apply_steps(steps: Iterable[sp.csr_matrix], values: np.ndarray) -> np.ndarra
 def locate(landmarks: dict[str, np.ndarray], vertices: np.ndarray) -> dict[str, np.ndarray]:
     """Landmark positions [3]: the mean of each landmark's ``vertices`` [V, 3]."""
     return {name: vertices[indices].mean(0) for name, indices in landmarks.items()}
+
+
+MAX_FINE_EDGE_MM = 1.5
+"""coarser faces cannot carry the shortest detail band"""
 
 
 def head_origin(landmarks: dict[str, np.ndarray]) -> np.ndarray:
@@ -71,6 +79,9 @@ def build_template(
     there, what lies behind the plane is dropped and the opening closed. ``loop_levels`` Loop steps run everywhere;
     then edges longer than ``edge_mm`` (front of the face) or 1.6 times that (elsewhere) are split.
     """
+    missing = set(LANDMARKS) - set(landmarks)
+    if missing:
+        raise ValueError(f"template without landmarks {sorted(missing)}")
     one_hot = np.eye(len(PARTS))[base_parts]
     state = np.concatenate([base, one_hot], axis=1)  # positions and part weights go through the same operators
     steps: list[sp.csr_matrix] = []
@@ -97,7 +108,9 @@ def build_template(
     vertices, parts = state[:, :3], state[:, 3:].argmax(1)
     indices = {name: _landmark_vertices(name, position, vertices, parts) for name, position in landmarks.items()}
     canonical = vertices - head_origin(locate(indices, vertices))
-    return HeadTemplate(tuple(steps), faces.astype(np.int32), canonical, parts, np.clip(front, 0, 1), indices)
+    fine = np.clip(front, 0, 1) * (edge_mm <= MAX_FINE_EDGE_MM)
+    above = (vertices - cut[0]) @ cut[1]
+    return HeadTemplate(tuple(steps), faces.astype(np.int32), canonical, parts, fine, above, indices)
 
 
 def _landmark_vertices(name: str, position: np.ndarray, vertices: np.ndarray, parts: np.ndarray) -> np.ndarray:
