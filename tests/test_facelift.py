@@ -10,7 +10,7 @@ import pytest
 
 from splathead.cameras import camera_yaw_elevation, load_cameras
 from splathead.config import Config
-from splathead.images import write_png
+from splathead.images import read_png, write_png
 from splathead.ply import load_gaussians_ply
 from splathead.subjects.facelift import facelift_subject, find_photos, locate_facelift, run_facelift
 
@@ -43,7 +43,8 @@ for k, photo in enumerate(sorted(os.listdir(args.input_dir))):
         body += struct.pack("<3f3B", x, y, z, 9, 9, 9) + struct.pack("<48f", .1, .2, .3, *[0] * 45)
         body += struct.pack("<8f", 2, -5, -5, -6, .5, .5, .5, .5)
     (folder / "gaussians.ply").write_bytes(header.encode() + (body[:50] if mode == "truncated" else body))
-    for name in ("input.png", "multiview.png", "output.png", "turntable.mp4"):
+    (folder / "input.png").write_bytes(pathlib.Path(args.input_dir, photo).read_bytes())
+    for name in ("multiview.png", "output.png", "turntable.mp4"):
         (folder / name).write_bytes(b"-")
 '''
 
@@ -88,7 +89,9 @@ def test_photos_become_subjects(checkout, photos, tmp_path):
     assert (info["name"], info["split"], info["scale"], info["source"]) == ("ada.v2", "test", "nominal", "facelift")
     cameras = load_cameras(folder / "cameras_maps.json")
     assert [round(camera_yaw_elevation(c)[0]) for c in cameras] == [-30, 0] and cameras[0].width == 64
-    assert (folder / "photo.png").is_file() and (folder / "facelift" / "reconstruction.json").is_file()
+    assert info["photo"] == {"file": "photo.png", "view": cameras[1].name}
+    assert (read_png(folder / "photo.png", channels=3, bits=8) == 200).all()
+    assert (folder / "facelift" / "reconstruction.json").is_file()
 
 
 def test_finished_photos_are_not_made_again(checkout, photos, tmp_path):

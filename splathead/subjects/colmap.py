@@ -52,8 +52,10 @@ class _Reader:
         return values
 
     def skip(self, size: int) -> None:
-        """Move on by ``size`` bytes."""
+        """Move on by ``size`` bytes, which must be there."""
         self.position += size
+        if self.position > len(self.data):
+            raise ValueError(f"{self.path}: truncated at byte {len(self.data)}")
 
     def text(self) -> str:
         """A zero-terminated string."""

@@ -15,7 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cv2
+
+from splathead.cameras import orbit_camera
 from splathead.config import Config, ReconstructConfig
+from splathead.images import write_png
 from splathead.ply import load_gaussians_ply
 from splathead.subjects.importer import ImportReport, import_subject, subject_name
 
@@ -127,7 +131,16 @@ def _tail(log: Path) -> str:
 
 
 def facelift_subject(photo: Path, ply: Path, out_dir: Path, config: Config) -> ImportReport:
-    """Write the subject folder of one photo from FaceLift's ``ply`` (see :func:`run_facelift`), with the photo beside it."""
-    report = import_subject(ply, out_dir, config, fit="facelift", name=subject_name(photo))
-    shutil.copyfile(photo, Path(out_dir) / f"photo{photo.suffix.lower()}")
-    return report
+    """Write the subject folder of one photo from FaceLift's ``ply`` (see :func:`run_facelift`).
+
+    FaceLift's own crop of the photo (``input.png``, on the pixel grid of the rig's front view) becomes photo.png, and
+    subject.json names it when one of the map views looks at the face.
+    """
+    crop = Path(ply).with_name("input.png")
+    image = cv2.imread(str(crop if crop.is_file() else photo), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{crop if crop.is_file() else photo}: not a readable image")
+    write_png(Path(out_dir) / "photo.png", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    front = [orbit_camera(yaw).name for yaw in config.subjects.map_yaws if abs(yaw) < 1]
+    details = {"photo": {"file": "photo.png", "view": front[0]}} if front else None
+    return import_subject(ply, out_dir, config, fit="facelift", name=subject_name(photo), details=details)

@@ -72,8 +72,10 @@ def subject_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", stem).lstrip("._+-") or "subject"
 
 
-def import_subject(path: Path, out_dir: Path, config: Config, *, fit: str = "import", name: str = "") -> ImportReport:
-    """Read the PLY at ``path`` and write the subject folder ``out_dir``.
+def import_subject(
+    path: Path, out_dir: Path, config: Config, *, fit: str = "import", name: str = "", details: dict | None = None
+) -> ImportReport:
+    """Read the PLY at ``path`` and write the subject folder ``out_dir``; ``details`` are added to its subject.json.
 
     Writes subject.json, cameras_maps.json (orbit at ``subjects.map_yaws``), ``<fit>/gaussians.ply`` (mm, our
     frame) and ``<fit>/reconstruction.json``. Errors: those of :func:`splathead.ply.load_gaussians_ply`.
@@ -84,13 +86,12 @@ def import_subject(path: Path, out_dir: Path, config: Config, *, fit: str = "imp
     moved = frame.gaussians(gaussians)
     name = name or subject_name(path)
     head = f"{name}: {len(moved)} Gaussians, spherical harmonics of degree {moved.sh_degree}, {frame.describe()}"
-    write_json(
-        out_dir / "subject.json",
-        {
-            "name": name, "source": fit, "split": "test", "scale": "nominal", "unit": "mm", "file": path.name,
-            "frame": frame.to_dict(),
-        },
-    )  # fmt: skip
+    low, high = visible_extent(moved)
+    info = {
+        "name": name, "source": fit, "split": "test", "scale": "nominal", "unit": "mm", "file": path.name,
+        "frame": frame.to_dict(), "diagonal_mm": float(np.linalg.norm(high - low)), **(details or {}),
+    }  # fmt: skip
+    write_json(out_dir / "subject.json", info)
     size = config.subjects.map_size
     save_cameras(out_dir / "cameras_maps.json", [orbit_camera(yaw, size=size) for yaw in config.subjects.map_yaws])
     save_gaussians_ply(out_dir / fit / "gaussians.ply", moved)
