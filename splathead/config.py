@@ -286,6 +286,14 @@ class ReportConfig:
     """views shown in the report"""
     mesh_faces: int = 20_000
     """faces of the meshes embedded in the report's viewer"""
+    from_eval: str = ""
+    """make tables and figures from the committed results <folder>/<name>_*.csv instead of the run's"""
+    out: str = ""
+    """folder for tables/ and figures/ with from_eval; empty = the current folder"""
+    publish: bool = False
+    """also copy the run's result files to eval/<name>_*.csv"""
+    readme: str = ""
+    """also write the main tables between the results markers of this Markdown file"""
 
 
 @dataclass
