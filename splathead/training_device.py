@@ -52,6 +52,8 @@ def training_backend(settings: TrainConfig, device: torch.device) -> Iterator[No
         torch.use_deterministic_algorithms(True, warn_only=True)
     fraction = 1.0
     if device.type == "cuda":
+        # the allocator's functions want the index that a plain "cuda" leaves out
+        device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         total = torch.cuda.get_device_properties(device).total_memory
         fraction = min(1.0, settings.max_gpu_memory_gb * GIB / total) if settings.max_gpu_memory_gb else 1.0
         torch.cuda.set_per_process_memory_fraction(fraction, device)
