@@ -8,6 +8,7 @@ the capture's own sparse cloud, or points on the visual hull of its silhouettes;
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +30,12 @@ from splathead.config import Config, SubjectsConfig
 from splathead.images import atomic_path, write_json, write_png
 from splathead.subjects import colmap
 from splathead.subjects.frames import FACELIFT_FRAME, HeadFrame, axis_name, axis_vector
-from splathead.subjects.importer import subject_name
+from splathead.subjects.importer import report_lines, subject_name
 from splathead.subjects.photos import Photo, load_photo
 from splathead.subjects.posed_views import TRANSFORMS_FILES, PosedCapture, read_opencv_cameras, read_transforms
 from splathead.subjects.visual_hull import foreground_share, initial_points
+
+logger = logging.getLogger(__name__)
 
 RIG_HALF_EXTENT_MM = RIG_RADIUS_UNITS * MM_PER_UNIT * math.tan(math.radians(RIG_HFOV_DEG / 2))
 """Half the width that a camera of the rig sees at the head's distance: 226.6 mm."""
@@ -111,7 +114,7 @@ def capture_subject(folder: Path, out_dir: Path, config: Config) -> CaptureRepor
     head = f"{name}: {capture.source}, {len(photos)} views of {size} ({len(heldout)} held out), {frame.describe()}"
     lines = [head, *lines, origin]
     if not all(photo.has_mask for photo in photos):
-        lines.append("no masks: every pixel of every photo is taken as the head (put masks/<image>.png beside the images)")
+        lines.append("WARNING: no masks, so every pixel is taken as the head (put masks/<image>.png beside the images)")
     maps, note = map_cameras(cameras, settings)
     for photo in photos:
         write_png(out_dir / "images" / f"{photo.camera.name}.png", photo.rgba)
@@ -124,10 +127,12 @@ def capture_subject(folder: Path, out_dir: Path, config: Config) -> CaptureRepor
     write_json(
         out_dir / "subject.json",
         {
-            "name": name, "source": "capture", "split": "test", "scale": "nominal", "unit": "mm", "capture": capture.source,
-            "frame": frame.to_dict(), "diagonal_mm": float(np.linalg.norm(high - low)), "understood": [*lines, *note],
+            "name": name, "identity": name, "source": "capture", "split": "test", "scale": "nominal", "unit": "mm",
+            "capture": capture.source, "frame": frame.to_dict(), "diagonal_mm": float(np.linalg.norm(high - low)),
+            "understood": [*lines, *note],
         },
     )  # fmt: skip
+    report_lines(logger, [*lines, *note])
     return CaptureReport(name, frame, [*lines, *note])
 
 

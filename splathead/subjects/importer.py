@@ -8,6 +8,7 @@ Gaussians' extent, everything can be set (``reconstruct.import_*``), and what wa
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from splathead.gaussians import Gaussians
 from splathead.images import write_json
 from splathead.ply import load_gaussians_ply, read_ply_header, save_gaussians_ply
 from splathead.subjects.frames import FACELIFT_FRAME, HeadFrame, axis_vector
+
+logger = logging.getLogger(__name__)
 
 NOMINAL_HEIGHT_MM = 300.0
 """Nominal extent from the top of the hair to the shoulders of a head whose unit is unknown."""
@@ -88,7 +91,7 @@ def import_subject(
     head = f"{name}: {len(moved)} Gaussians, spherical harmonics of degree {moved.sh_degree}, {frame.describe()}"
     low, high = visible_extent(moved)
     info = {
-        "name": name, "source": fit, "split": "test", "scale": "nominal", "unit": "mm", "file": path.name,
+        "name": name, "identity": name, "source": fit, "split": "test", "scale": "nominal", "unit": "mm", "file": path.name,
         "frame": frame.to_dict(), "diagonal_mm": float(np.linalg.norm(high - low)), **(details or {}),
     }  # fmt: skip
     write_json(out_dir / "subject.json", info)
@@ -97,7 +100,17 @@ def import_subject(
     save_gaussians_ply(out_dir / fit / "gaussians.ply", moved)
     record = {"fit": fit, "source_file": path.name, "gaussians": len(moved), "sh_degree": moved.sh_degree, "understood": lines}
     write_json(out_dir / fit / "reconstruction.json", record)
+    report_lines(logger, [head, *lines])
     return ImportReport(name, frame, [head, *lines])
+
+
+def report_lines(log: logging.Logger, lines: list[str]) -> None:
+    """Tell the user what was understood of a foreign file; lines that start with WARNING are warnings."""
+    for line in lines:
+        if line.startswith("WARNING"):
+            log.warning("%s", line.removeprefix("WARNING: "))
+        else:
+            log.info("%s", line)
 
 
 def understand_frame(gaussians: Gaussians, is_facelift: bool, settings: ReconstructConfig) -> tuple[HeadFrame, list[str]]:
