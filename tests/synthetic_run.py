@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from pathlib import Path
-
 import cv2
 import numpy as np
 import trimesh
@@ -16,7 +12,7 @@ from splathead.images import DepthEncoding, DepthMap, load_depth_png, save_depth
 from splathead.maps.pairs import make_subject_pairs
 from splathead.raycast import Lighting, RayCaster, shaded_rgba
 from splathead.results import ResultRow, write_results
-from splathead.samples import STAGE_NAMES, list_samples, predictions_folder, stage_folder
+from splathead.samples import STAGE_NAMES, list_samples, stage_folder
 from splathead.subjects.base import HeadMesh
 
 METHODS = {"raw_splat": (1.3, 0.45), "bilinear": (1.4, 0.6), "bilinear_offset": (0.05, 0.6), "unet": (0.05, 0.2)}
@@ -53,8 +49,8 @@ def make_run(config: Config, *, subjects: int = 2) -> None:
     for number in range(1, 9):
         folder = stage_folder(config, number)
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"state": "done", "fingerprint": f"synthetic{number}", "seconds": 1.5 * number, "peak_memory_mib": 100.0 * number}
-        write_json(folder / "stage.json", {**record, "stage": STAGE_NAMES[number], "commit": "", "dirty": None, "seed": 0})
+        record = {"state": "done", "fingerprint": f"synthetic{number}", "stage": STAGE_NAMES[number], "inputs": {}}
+        write_json(folder / "stage.json", {**record, "seconds": 1.5 * number, "peak_memory_mib": 100.0 * number})
 
 
 def _write_subject(config: Config, subject: str, split: str, seed: int) -> None:
@@ -98,10 +94,14 @@ def _write_predictions(config: Config, sample, truth: np.ndarray, rng: np.random
         noise = smooth_noise(truth.shape, rng, truth.shape[0] / (60 if "bilinear" in method else 200))
         depth = np.where(mask, truth + bias + error * noise, 0).astype(np.float32)
         encoding = DepthEncoding.from_depth(depth, mask, 16, "mm")
-        save_depth_png(sample.prediction_path(config, method), DepthMap(depth, mask, encoding, render.camera, f"synthetic {method}"))
+        depth_map = DepthMap(depth, mask, encoding, render.camera, f"synthetic {method}")
+        save_depth_png(sample.prediction_path(config, method), depth_map)
 
 
-def result_rows(methods: tuple[str, ...] = ("raw_splat", "nearest", "bilinear", "bicubic", "bilinear_offset", "unet")) -> list[ResultRow]:
+TABLE_METHODS = ("raw_splat", "nearest", "bilinear", "bicubic", "bilinear_offset", "unet")
+
+
+def result_rows(methods: tuple[str, ...] = TABLE_METHODS) -> list[ResultRow]:
     """Made-up rows of stages 02, 07, 08 and 11 with every table's columns."""
     rng = np.random.default_rng(0)
     common = {"dataset": "synthetic", "raster_mode": "classic", "split": "test", "n": 6, "seed": 0, "config_hash": "made-up"}
@@ -114,7 +114,8 @@ def result_rows(methods: tuple[str, ...] = ("raw_splat", "nearest", "bilinear", 
         rows.append(ResultRow(metric=metric, unit=unit, value=value, **interval, **{**common, **columns}))
 
     for fit in ("vanilla", "regularised"):
-        for metric, unit, low, high in (("psnr", "dB", 33, 38), ("ssim", "frac", 0.9, 0.97), ("depth_std", "mm", 1, 3), ("seconds", "s", 5, 9)):
+        heldout = (("psnr", "dB", 33, 38), ("ssim", "frac", 0.9, 0.97), ("depth_std", "mm", 1, 3), ("seconds", "s", 5, 9))
+        for metric, unit, low, high in heldout:
             add(low, high, metric, unit, experiment="heldout", fit=fit, views="held_out", method="3dgs")
         for target in ("surface", "render"):
             for views in ("all", "near_frontal"):
@@ -161,17 +162,3 @@ def write_result_files(config: Config) -> None:
     write_results(stage_folder(config, 7) / "depth.csv", [row for row in main if row.metric not in mesh_metrics])
     write_results(stage_folder(config, 8) / "mesh.csv", [row for row in main if row.metric in mesh_metrics])
     write_results(stage_folder(config, 11) / "fused.csv", [row for row in rows if row.experiment == "fused"])
-
-
-def read_rows(path: Path) -> list[dict]:
-    """Rows of a CSV as dictionaries of text."""
-    with Path(path).open() as stream:
-        return list(csv.DictReader(stream))
-
-
-def read_record(path: Path) -> dict:
-    """A JSON file."""
-    return json.loads(Path(path).read_text())
-
-
-__all__ = ["METHODS", "analytic_head", "make_run", "predictions_folder", "read_record", "read_rows", "result_rows", "write_result_files"]

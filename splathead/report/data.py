@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from splathead.config import Config
-from splathead.results import METRICS, ResultRow, parse_threshold, read_results
+from splathead.results import COLUMNS, METRICS, ResultRow, parse_threshold, read_results
 from splathead.samples import stage_folder
 
 RESULT_FILES = {
-    "heldout": (2, "heldout.csv"), "depth": (7, "depth.csv"), "mesh": (8, "mesh.csv"), "fused": (11, "fused.csv"),
-    "timings": (12, "timings.csv"),
+    "heldout": (2, "heldout.csv"), "training": (6, "*/training.csv"), "depth": (7, "depth.csv"), "mesh": (8, "mesh.csv"),
+    "fused": (11, "fused.csv"), "timings": (12, "timings.csv"),
 }  # fmt: skip
-"""Kind -> (stage that writes it, file name). Published as ``eval/<config>_<kind>.csv``."""
+"""Kind -> (stage that writes it, file name pattern). Published as ``eval/<config>_<kind>.csv``."""
 
 METHOD_LABELS = {
     "raw_splat": "raw splat depth (1024, float)",
@@ -41,10 +40,8 @@ METRIC_LABELS = {
     "hausdorff_95": "Hausdorff 95 %", "precision": "precision", "recall": "recall", "f_score": "F",
     "f_score_auc": "area under F", "normal_consistency": "normal consistency", "consistency": "view disagreement",
     "consistency_conflict": "view conflicts", "peak_memory": "peak memory", "gaussians": "Gaussians",
+    "throughput": "images", "parameters": "parameters",
 }  # fmt: skip
-
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Results:
@@ -55,7 +52,8 @@ class Results:
     def where(self, **columns: str | tuple[str, ...]) -> Results:
         """Rows whose columns have the given value (or one of a tuple of values)."""
         wanted = {name: value if isinstance(value, tuple) else (value,) for name, value in columns.items()}
-        return Results(tuple(row for row in self.rows if all(getattr(row, name) in values for name, values in wanted.items())))
+        rows = (row for row in self.rows if all(getattr(row, name) in values for name, values in wanted.items()))
+        return Results(tuple(rows))
 
     def one(self, **columns: str | tuple[str, ...]) -> ResultRow | None:
         """The only such row, None when there is none; more than one is an error."""
@@ -73,31 +71,30 @@ class Results:
 
 
 def _differences(rows: Iterable[ResultRow]) -> list[str]:
-    rows = list(rows)
-    names = ("dataset", "degradation_train", "degradation_test", "views", "zone", "track", "seed", "device", "config_hash", "unit")
-    return [name for name in names if len({getattr(row, name) for row in rows}) > 1]
+    numbers, rows = ("value", "ci_low", "ci_high"), list(rows)
+    return [name for name in COLUMNS if name not in numbers and len({getattr(row, name) for row in rows}) > 1]
 
 
-def run_files(config: Config) -> dict[str, Path]:
+def run_files(config: Config) -> dict[str, list[Path]]:
     """Result files that the run has written so far, by kind."""
-    files = {kind: stage_folder(config, stage) / name for kind, (stage, name) in RESULT_FILES.items()}
-    return {kind: path for kind, path in files.items() if path.is_file()}
+    files = {kind: sorted(stage_folder(config, stage).glob(pattern)) for kind, (stage, pattern) in RESULT_FILES.items()}
+    return {kind: paths for kind, paths in files.items() if paths}
 
 
-def published_files(folder: Path, name: str) -> dict[str, Path]:
+def published_files(folder: Path, name: str) -> dict[str, list[Path]]:
     """Committed result files ``<folder>/<name>_<kind>.csv`` by kind; an error that lists what there is when none exists."""
     folder = Path(folder)
-    files = {kind: folder / f"{name}_{kind}.csv" for kind in RESULT_FILES}
-    files = {kind: path for kind, path in files.items() if path.is_file()}
+    files = {kind: [folder / f"{name}_{kind}.csv"] for kind in RESULT_FILES}
+    files = {kind: paths for kind, paths in files.items() if paths[0].is_file()}
     if not files:
         there = ", ".join(sorted(path.name for path in folder.glob("*.csv"))) or "no CSV"
         raise FileNotFoundError(f"{folder}: no {name}_<{'|'.join(RESULT_FILES)}>.csv, it has {there}")
     return files
 
 
-def load_results(files: dict[str, Path]) -> Results:
+def load_results(files: dict[str, list[Path]]) -> Results:
     """Every row of the given files."""
-    return Results(tuple(row for path in files.values() for row in read_results(path)))
+    return Results(tuple(row for paths in files.values() for path in paths for row in read_results(path)))
 
 
 def method_label(row_or_name: ResultRow | str) -> str:
@@ -112,13 +109,15 @@ def method_order(name: str) -> tuple[int, str]:
     return (names.index(name) if name in names else len(names), name)
 
 
-def metric_label(metric: str, threshold: str = "") -> str:
-    """A metric's name in tables, with its threshold."""
-    label = METRIC_LABELS.get(metric, metric.replace("_", " "))
-    if not threshold:
-        return label
+def metric_label(metric: str) -> str:
+    """A metric's name in tables."""
+    return METRIC_LABELS.get(metric, metric.replace("_", " "))
+
+
+def threshold_label(threshold: str) -> str:
+    """A threshold as a column's header says it."""
     value, unit = parse_threshold(threshold)
-    return f"{label} @ {value:g} {'% diag' if unit == '%diag' else unit}"
+    return f"@ {value:g} {'% diag' if unit == '%diag' else unit}"
 
 
 def arrow(metric: str) -> str:
@@ -140,6 +139,9 @@ def unit_label(metric: str, unit: str) -> str:
     return {"deg": "°", "count": ""}.get(unit, unit)
 
 
+_DECIMALS = {
+    "psnr": 2, "normal_error": 2, "seconds": 2, "throughput": 1, "peak_memory": 0, "gaussians": 0, "faces": 0, "parameters": 0,
+}  # fmt: skip
 _PERCENT = {"coverage", "interval_violation", "consistency_conflict"}
 
 
@@ -150,9 +152,7 @@ def shown(metric: str, unit: str, value: float) -> float:
 
 def format_number(metric: str, unit: str, value: float) -> str:
     """A value as text with the number of decimals that its metric deserves; a minus sign is a real minus."""
-    decimals = {"psnr": 2, "normal_error": 2, "seconds": 2, "peak_memory": 0, "gaussians": 0, "faces": 0, "parameters": 0}.get(metric)
-    if decimals is None:
-        decimals = 1 if metric in _PERCENT else 3
+    decimals = 1 if metric in _PERCENT else _DECIMALS.get(metric, 3)
     text = f"{shown(metric, unit, value):,.{decimals}f}"
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("-")

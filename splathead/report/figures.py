@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +26,14 @@ OTHER_COLOURS = ("#7a5195", "#003f5c", "#bc5090", "#58508d")
 TEXT_COLOUR, LINE_COLOUR = "#222222", "#777777"
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.alpha": 0.25, "axes.axisbelow": True, "axes.titlesize": 9, "axes.titleweight": "bold", "svg.hashsalt": "splathead",
+    "grid.alpha": 0.25, "axes.axisbelow": True, "svg.hashsalt": "splathead",
     "svg.fonttype": "none", "text.color": TEXT_COLOUR, "axes.labelcolor": TEXT_COLOUR, "xtick.color": TEXT_COLOUR,
     "ytick.color": TEXT_COLOUR, "axes.edgecolor": LINE_COLOUR, "grid.color": LINE_COLOUR, "pdf.fonttype": 42,
 }  # fmt: skip
+TITLE = {"loc": "left", "fontsize": 9, "fontweight": "bold"}
 NO_DATES = {
-    "png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None}, "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }  # fmt: skip
 
 
@@ -55,9 +58,14 @@ def figure_bytes(figure: Figure, suffix: str) -> bytes:
     """The figure as png, pdf or svg, without anything that changes from run to run."""
     import matplotlib
 
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports every glyph at level INFO
     buffer = io.BytesIO()
+    if figure.get_layout_engine() is not None:  # once, not at every save
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=suffix, dpi=200, metadata=NO_DATES[suffix], transparent=suffix == "svg")
+        options = {"pil_kwargs": {"compress_level": 4}} if suffix == "png" else {}
+        figure.savefig(buffer, format=suffix, dpi=180, metadata=NO_DATES[suffix], transparent=suffix == "svg", **options)
     return buffer.getvalue()
 
 
@@ -90,17 +98,21 @@ def comparison_figure(results: Results, target: str) -> Figure | None:
     for axis, metric in zip(axes, metrics):
         for place, (fit, method) in enumerate(lines):
             for row in chosen.where(metric=metric, fit=fit, method=method).rows:
-                value, low, high = (shown(metric, row.unit, v) for v in (row.value, row.ci_low or row.value, row.ci_high or row.value))
+                bounds = (row.value, row.value) if row.ci_low is None else (row.ci_low, row.ci_high)
+                value, low, high = (shown(metric, row.unit, number) for number in (row.value, *bounds))
                 colour = method_colour(method, methods)
                 axis.plot([low, high], [place, place], color=colour, lw=2.2, solid_capstyle="round")
                 axis.plot([value], [place], "o", color=colour, ms=5)
         units = chosen.where(metric=metric).distinct("unit")
-        axis.set_title(f"{metric_label(metric)} ({unit_label(metric, units[0])})", loc="left")
+        axis.set_title(f"{metric_label(metric)} ({unit_label(metric, units[0])})", **TITLE)
         axis.set_ylim(len(lines) - 0.4, -0.6)
         axis.set_yticks(range(len(lines)), [_line_label(fit, method, fits) for fit, method in lines] if axis is axes[0] else [])
         axis.grid(axis="y", visible=False)
         axis.margins(x=0.12)
-        axis.axvline(0, color=LINE_COLOUR, lw=0.8) if metric == "bias" else axis.set_xlim(left=0)
+        if metric == "bias":
+            axis.axvline(0, color=LINE_COLOUR, lw=0.8)
+        else:
+            axis.set_xlim(left=0)
     return figure
 
 
@@ -122,8 +134,9 @@ def f_score_figure(results: Results, target: str) -> Figure | None:
             points = [(*parse_threshold(row.threshold), row.value) for row in chosen.where(fit=fit, method=method).rows]
             curve = sorted((threshold, value) for threshold, found, value in points if found == unit)
             style = "--" if method == "raw_splat" else "-"
-            axis.plot(*zip(*curve), style, color=method_colour(method, methods), lw=1.6, label=method_label(method)) if curve else None
-        axis.set_title(f"{fit} fit" if fit else "", loc="left")
+            if curve:
+                axis.plot(*zip(*curve), style, color=method_colour(method, methods), lw=1.6, label=method_label(method))
+        axis.set_title(f"{fit} fit" if fit else "", **TITLE)
         axis.set_xlabel(f"threshold ({'% of the diagonal' if unit == '%diag' else unit})")
         axis.set_ylim(0, 1)
         axis.set_xlim(left=0)
@@ -137,8 +150,9 @@ def all_figures(results: Results) -> dict[str, tuple[str, Figure]]:
     figures = {}
     for target in ("surface", "render"):
         for key, title, build in (
-            ("comparison", "Interior errors against {}", comparison_figure), ("f_score", "F-score curves against {}", f_score_figure),
-        ):  # fmt: skip
+            ("comparison", "Interior errors against {}", comparison_figure),
+            ("f_score", "F-score curves against {}", f_score_figure),
+        ):
             figure = build(results, target)
             if figure is not None:
                 figures[f"{key}_{target}"] = (title.format(TARGET_NAMES[target]), figure)

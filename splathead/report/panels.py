@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import cv2
 import numpy as np
@@ -58,11 +59,9 @@ def choose_samples(config: Config) -> list[Sample]:
     for sample in samples:
         if sample.variant == variants[0]:
             by_subject.setdefault(sample.subject, []).append(sample)
-    subjects, chosen = list(by_subject), []
-    for index in range(min(config.report.views, sum(map(len, by_subject.values())))):
-        views = by_subject[subjects[index % len(subjects)]]
-        chosen.append(views[(index + index // len(subjects)) % len(views)])
-    return list(dict.fromkeys(chosen))
+    rotated = [views[i % len(views) :] + views[: i % len(views)] for i, views in enumerate(by_subject.values())]
+    rounds = zip_longest(*rotated)
+    return [sample for samples in rounds for sample in samples if sample is not None][: config.report.views]
 
 
 def _predicted_samples(config: Config) -> list[Sample]:
@@ -171,14 +170,20 @@ def method_picture(view: ViewMaps, method: str, layer: str, error_range: float) 
     return None if view.truth is None else error_picture(depth, view.truth, error_range)
 
 
+def shrunk(rgba: np.ndarray, max_side_px: int) -> np.ndarray:
+    """RGBA [H, W, 4] uint8 at most ``max_side_px`` wide and high; colours are averaged with their alpha."""
+    scale = max_side_px / max(rgba.shape[:2])
+    if scale >= 1:
+        return rgba
+    weighted = rgba.astype(np.float32)
+    weighted[..., :3] *= weighted[..., 3:] / 255
+    weighted = cv2.resize(weighted, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return straight_rgba(weighted[..., :3], weighted[..., 3] / 255)
+
+
 def data_uri(rgba: np.ndarray) -> str:
     """RGBA [H, W, 4] uint8 as a WebP data URI, at most 720 pixels wide and high."""
-    scale = MAX_SIDE_PX / max(rgba.shape[:2])
-    if scale < 1:
-        weighted = rgba.astype(np.float32)
-        weighted[..., :3] *= weighted[..., 3:] / 255
-        weighted = cv2.resize(weighted, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        rgba = straight_rgba(weighted[..., :3], weighted[..., 3] / 255)
+    rgba = shrunk(rgba, MAX_SIDE_PX)
     done, data = cv2.imencode(".webp", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, 88])
     if not done:
         raise RuntimeError("the picture could not be encoded as WebP")

@@ -6,7 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from splathead.report.data import (
-    HIGHER_IS_BETTER, LOWER_IS_BETTER, Results, arrow, format_number, method_label, method_order, metric_label, unit_label,
+    HIGHER_IS_BETTER,
+    LOWER_IS_BETTER,
+    Results,
+    arrow,
+    format_number,
+    method_label,
+    method_order,
+    metric_label,
+    threshold_label,
+    unit_label,
 )  # fmt: skip
 from splathead.results import ResultRow, parse_threshold
 
@@ -66,6 +75,8 @@ class Table:
 
 
 SECTION_COLUMNS = ("dataset", "fit", "raster_mode", "degradation_test", "split", "device")
+ALWAYS_SHOWN = ("lpips",)
+"""Measures whose absence a table says: their weights may be out of reach."""
 LINE_COLUMNS = ("method", "method_b", "track", "degradation_train")
 
 
@@ -80,18 +91,17 @@ def build_table(key: str, title: str, note: str, results: Results, columns: Sequ
     if not len(results):
         return None
     present = {(row.metric, row.zone, row.threshold) for row in results.rows}
-    kept = [column for column in columns if (column.metric, column.zone, column.threshold) in present or column.metric == "lpips"]
+    kept = [c for c in columns if (c.metric, c.zone, c.threshold) in present or c.metric in ALWAYS_SHOWN]
     groups: dict[tuple[str, ...], list[ResultRow]] = {}
     for row in results.rows:
         groups.setdefault(tuple(getattr(row, name) for name in SECTION_COLUMNS), []).append(row)
-    shown_in_title = [name for i, name in enumerate(SECTION_COLUMNS) if len({group[i] for group in groups}) > 1 or name == "fit"]
+    several = {name: len({group[i] for group in groups}) > 1 for i, name in enumerate(SECTION_COLUMNS)}
+    shown_in_title = [name for name in SECTION_COLUMNS if several[name] or name == "fit"]
     sections = [
         Section(_section_title(dict(zip(SECTION_COLUMNS, group)), shown_in_title), _lines(Results(tuple(rows)), kept))
         for group, rows in sorted(groups.items())
     ]
-    heads = tuple((column.label or metric_label(column.metric, column.threshold), _head_unit(results, column)) for column in kept)
-    heads = tuple((f"{label} {arrow(column.metric)}".strip(), unit) for (label, unit), column in zip(heads, kept))
-    return Table(key, title, note, heads, tuple(sections))
+    return Table(key, title, note, tuple(_head(results, column) for column in kept), tuple(sections))
 
 
 def _section_title(values: dict[str, str], names: Iterable[str]) -> str:
@@ -99,9 +109,13 @@ def _section_title(values: dict[str, str], names: Iterable[str]) -> str:
     return ", ".join(words.get(name, "{}").format(values[name]) for name in names if values[name])
 
 
-def _head_unit(results: Results, column: Column) -> str:
+def _head(results: Results, column: Column) -> tuple[str, str]:
+    """Label with the direction that is better, and the unit or the threshold."""
     units = results.where(metric=column.metric, zone=column.zone, threshold=column.threshold).distinct("unit")
-    return unit_label(column.metric, units[0]) if units else ""
+    unit = unit_label(column.metric, units[0]) if units else ""
+    if column.threshold and not column.label:
+        unit = threshold_label(column.threshold)
+    return f"{column.label or metric_label(column.metric)} {arrow(column.metric)}".strip(), unit
 
 
 def _lines(results: Results, columns: Sequence[Column]) -> tuple[Line, ...]:
@@ -213,15 +227,15 @@ def zone_table(results: Results, target: str) -> Table | None:
 def surface_table(results: Results, target: str) -> Table | None:
     """Surface measures of single views."""
     chosen = results.where(experiment="main", target=target, views="all", method_b="")
-    columns = [
-        Column(metric, "full")
-        for metric in ("chamfer_l1", "hausdorff_95", "normal_consistency", "f_score_auc")
-    ]  # fmt: skip
+    columns = [Column(metric, "full") for metric in ("chamfer_l1", "hausdorff_95", "normal_consistency")]
     auc = [row.threshold for row in chosen.where(metric="f_score_auc", zone="full").rows]
-    columns[-1] = Column("f_score_auc", "full", auc[0] if auc else "", label="area under F")
+    columns.append(Column("f_score_auc", "full", auc[0] if auc else "", label="area under F"))
     for metric in ("precision", "recall"):
-        columns += [Column(metric, "full", threshold) for threshold in f_thresholds(chosen) if parse_threshold(threshold)[0] in (0.5, 1.0)]
-    note = "Exact distances between triangles and points, no alignment. Precision: predicted vertices; recall: visible true surface."
+        columns += [Column(metric, "full", text) for text in f_thresholds(chosen) if parse_threshold(text)[0] in (0.5, 1.0)]
+    note = (
+        "Exact distances from points to triangles, no alignment. Precision is over predicted vertices, recall over the "
+        "visible true surface."
+    )
     return build_table(f"surface_{target}", f"Single-view surfaces against {TARGET_NAMES[target]}", note, chosen, columns)
 
 
@@ -245,6 +259,14 @@ def heldout_table(results: Results) -> Table | None:
     return build_table("heldout", "Gaussian reconstruction, held-out views", note, chosen, [Column(name) for name in names])
 
 
+def training_table(results: Results) -> Table | None:
+    """Size and cost of each trained network."""
+    chosen = results.where(split="train", metric=("parameters", "seconds", "throughput", "peak_memory"))
+    note = "Training of this run's networks; images are views per second."
+    columns = [Column(name) for name in ("parameters", "seconds", "throughput", "peak_memory")]
+    return build_table("training", "Training", note, chosen, columns)
+
+
 def timings_table(results: Results) -> Table | None:
     """Wall-clock time and memory of each stage."""
     chosen = results.where(experiment="timings")
@@ -257,5 +279,5 @@ def all_tables(results: Results) -> list[Table]:
     targets = [target for target in ("surface", "render") if len(results.where(experiment="main", target=target))]
     tables = [main_table(results, target, views) for target in targets for views in ("all", "near_frontal")]
     tables += [builder(results, target) for target in targets for builder in (zone_table, surface_table)]
-    tables += [fused_table(results), heldout_table(results), timings_table(results)]
+    tables += [fused_table(results), heldout_table(results), training_table(results), timings_table(results)]
     return [table for table in tables if table is not None]

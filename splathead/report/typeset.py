@@ -7,14 +7,14 @@ import html
 from splathead.report.tables import NOT_MEASURED, Cell, Line, Table
 
 _TEX = {
-    "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "−": "$-$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\to$", "°": r"$^\circ$",
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "^": r"\^{}",
+    "~": r"\~{}", "−": "$-$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\to$", "°": r"$^\circ$", "·": r"$\cdot$",
     "\u202f": r"\,",
 }  # fmt: skip
 
 
 def escape_tex(text: str) -> str:
     """Text with LaTeX's special characters and our few symbols escaped."""
-    text = text.replace("\\", r"\textbackslash{}").replace("{", r"\{").replace("}", r"\}")
     return "".join(_TEX.get(character, character) for character in text)
 
 
@@ -82,8 +82,9 @@ def html_table(table: Table) -> str:
             rows.insert(0, f'<tr class="section"><th colspan="{len(table.heads) + 1}" scope="rowgroup">{title}</th></tr>')
         body.append(f"<tbody>{''.join(rows)}</tbody>")
     return (
-        f'<figure class="table" id="table-{html.escape(table.key)}"><figcaption><h3>{html.escape(table.title)}</h3></figcaption>'
-        f'<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">method</th>{heads}</tr></thead>{"".join(body)}</table></div>'
+        f'<figure class="table" id="table-{table.key}"><figcaption><h3>{html.escape(table.title)}</h3></figcaption>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">method</th>{heads}</tr></thead>'
+        f"{''.join(body)}</table></div>"
         f'<p class="note">{html.escape(table.note)}</p></figure>'
     )
 
