@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
-from PIL import Image
 
 from splathead.cameras import Camera, focal_from_fov
 
@@ -128,10 +128,10 @@ def image_size(path: Path) -> tuple[int, int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image")
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError) as error:
+        height, width = iio.improps(path).shape[:2]
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable image: {error}") from error
+    return width, height
 
 
 def view_names(paths: list[str]) -> list[str]:
