@@ -20,6 +20,7 @@ from splathead.raster.cpu.project_backward import project_backward
 from splathead.raster.interface import JACOBIAN_MARGIN, RasterSettings
 
 _MAX_PAIRS = 2**31 - 1
+_MAX_SPLATS_PER_TILE = 2**24  # positions in a tile's list are kept as float32
 
 
 def camera_arrays(camera: Camera, settings: RasterSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -75,6 +76,8 @@ class SplatLists:
         pair_splats, pair_slots = np.empty(pairs, np.int32), np.empty(pairs, np.int32)
         order = sort_by_depth(depths, tile_counts)
         bin_into_tiles(order, rects, tile_counts, tiles_x, tile_starts, pair_splats, pair_slots, splat_slots)
+        if int(np.diff(tile_starts).max()) > _MAX_SPLATS_PER_TILE:
+            raise ValueError(f"more than {_MAX_SPLATS_PER_TILE} splats in one {TILE}x{TILE} px tile")
         tile_order = np.argsort(-np.diff(tile_starts), kind="stable")
         return cls(
             gaussian_arrays, pose, lens, settings, tiles_x, records, depths, tile_counts, tile_starts, tile_order,
@@ -113,14 +116,16 @@ class Rasterize(torch.autograd.Function):
         alpha = torch.empty(camera.height, camera.width)
         with compiling(f"forward{len(channels)}"):
             lists = SplatLists.build(gaussian_arrays, _array(features), offset_array, camera, settings)
-            tile_stops = np.empty(len(lists.tile_order), np.int64)
+            tiles = len(lists.tile_order)
+            transmittance, stops = np.empty(tiles * TILE**2, np.float32), np.empty(tiles * TILE**2, np.float32)
+            tile_stops = np.empty(tiles, np.int64)
             run_shared(
-                composite, len(tile_stops), *lists.tile_lists(), lists.pair_splats, lists.records,
-                image.numpy(), alpha.numpy(), tile_stops, channels,
+                composite, tiles, *lists.tile_lists(), lists.pair_splats, lists.records,
+                image.numpy(), alpha.numpy(), transmittance, stops, tile_stops, channels,
             )  # fmt: skip
-        ctx.lists, ctx.tile_stops, ctx.channels = lists, tile_stops, channels
+        ctx.lists, ctx.ends, ctx.channels = lists, (tile_stops, transmittance, stops), channels
         # The parameters are saved only so that torch notices when they are overwritten before backward.
-        ctx.save_for_backward(image, alpha, means, log_scales, quaternions, opacity_logits, features)
+        ctx.save_for_backward(means, log_scales, quaternions, opacity_logits, features)
         radii = torch.from_numpy(lists.radii())
         ctx.mark_non_differentiable(radii)
         return image, alpha, radii
@@ -129,16 +134,17 @@ class Rasterize(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_image, grad_alpha, _grad_radii):
         """Gradients of every tensor input."""
-        image, alpha, *parameters, features = ctx.saved_tensors
+        *parameters, features = ctx.saved_tensors
         lists: SplatLists = ctx.lists
+        tile_stops, transmittance, stops = ctx.ends
         pair_grads = np.empty(len(lists.pair_splats) * GRAD_LINE, np.float32)
         grads = [torch.empty(t.shape) for t in (*parameters, features)]
         grads.append(torch.empty(len(features), 2))
         with compiling(f"backward{len(ctx.channels)}"):
             run_shared(
-                composite_backward, len(lists.tile_order), *lists.tile_lists(), ctx.tile_stops,
-                lists.pair_splats, lists.pair_slots, lists.records,
-                image.numpy(), alpha.numpy(), _array(grad_image), _array(grad_alpha), pair_grads, ctx.channels,
+                composite_backward, len(lists.tile_order), *lists.tile_lists(), tile_stops,
+                lists.pair_splats, lists.pair_slots, lists.records, transmittance, stops,
+                _array(grad_image), _array(grad_alpha), pair_grads, ctx.channels,
             )  # fmt: skip
             run_shared(
                 project_backward, -(-len(features) // GAUSSIANS_PER_ITEM), *lists.gaussian_arrays, lists.pose, lists.lens,

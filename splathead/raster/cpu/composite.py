@@ -84,17 +84,17 @@ def prefetch_splat(records, pair_splats, pair, end):
 
 
 @inline
-def tile_is_opaque(transmittance, limit):
-    """Whether no pixel of the tile has more than ``limit`` transmittance left."""
-    largest = load(transmittance, 0)
+def tile_is_opaque(transmittance, base, limit):
+    """Whether no pixel of the tile that starts at ``base`` has more than ``limit`` transmittance left."""
+    largest = load(transmittance, base)
     for block in range(1, BLOCKS_PER_TILE):
-        largest = maximum(largest, load(transmittance, block * LANES))
+        largest = maximum(largest, load(transmittance, base + block * LANES))
     return not any_lane(largest > limit)
 
 
 @inline
-def composite_splat(splat, tile_x, tile_y, records, transmittance, sums, channels):
-    """Add one splat to the blocks of the tile that its box touches."""
+def composite_splat(splat, position, tile_x, tile_y, base, records, transmittance, stops, sums, channels):
+    """Add one splat, the ``position``-th of the tile's list, to the blocks of the tile that its box touches."""
     mean_x, mean_y, whiten_x, sheared, whiten_y, log2_opacity = splat_geometry(records, splat, tile_x, tile_y)
     first_x, last_x = block_span(mean_x, records[splat, EXTENT_X])
     first_y, last_y = block_span(mean_y, records[splat, EXTENT_Y])
@@ -109,28 +109,37 @@ def composite_splat(splat, tile_x, tile_y, records, transmittance, sums, channel
             block = block_y * BLOCKS_PER_SIDE + block_x
             u1 = (offset_x + np.float32(block_x * BLOCK)) * whiten_x - shift
             log2_alpha = row_log2 - u1 * u1
-            before = load(transmittance, block * LANES)
+            lane = base + block * LANES
+            before = load(transmittance, lane)
             counts = (log2_alpha >= LOG2_ALPHA_MIN) & (before > TRANSMITTANCE_LIMIT)
             # No branch: most blocks of the box have a pixel that counts, and lanes that do not get weight 0.
             weight = before * select(counts, minimum(exp2(log2_alpha), ALPHA_LIMIT), ZERO)
-            store(transmittance, block * LANES, before - weight)
+            after = before - weight
+            store(transmittance, lane, after)
             add_to_each(sums, block * (LANES * len(channels)), weight, features)
+            finished = counts & (after <= TRANSMITTANCE_LIMIT)
+            if any_lane(finished):
+                store(stops, lane, select(finished, position, load(stops, lane)))
 
 
 @inline
-def composite_tile(tile_x, tile_y, start, end, pair_splats, records, transmittance, sums, channels):
+def composite_tile(tile_x, tile_y, base, start, end, pair_splats, records, transmittance, stops, sums, channels):
     """Composite pairs start .. end into the tile's buffers; returns where it stopped because the tile is opaque."""
     for block in range(BLOCKS_PER_TILE):
-        store(transmittance, block * LANES, broadcast(ONE))
+        store(transmittance, base + block * LANES, broadcast(ONE))
+        store(stops, base + block * LANES, broadcast(np.float32(end - start)))
     sums[:] = ZERO
     pair = start
     while pair < end:
         pause = min(pair + _SPLATS_PER_CHECK, end)
         while pair < pause:
             prefetch_splat(records, pair_splats, pair, end)
-            composite_splat(pair_splats[pair], tile_x, tile_y, records, transmittance, sums, channels)
+            position = np.float32(pair - start)
+            composite_splat(
+                pair_splats[pair], position, tile_x, tile_y, base, records, transmittance, stops, sums, channels
+            )
             pair += 1
-        if tile_is_opaque(transmittance, TRANSMITTANCE_LIMIT):
+        if tile_is_opaque(transmittance, base, TRANSMITTANCE_LIMIT):
             break
     return pair
 
@@ -152,14 +161,14 @@ def block_corner(block):
 
 
 @inline
-def write_tile(tile_x, tile_y, transmittance, sums, rows, image, alpha, channels):
+def write_tile(tile_x, tile_y, base, transmittance, sums, rows, image, alpha, channels):
     """Tile buffers (block by block) to the image (row by row), by way of the buffer ``rows``."""
     for channel in range(image.shape[0]):
         for block in range(BLOCKS_PER_TILE):
             store_rows(rows, block_corner(block), TILE, load(sums, (block * len(channels) + channel) * LANES))
         copy_to_image(rows, tile_x, tile_y, image[channel])
     for block in range(BLOCKS_PER_TILE):
-        store_rows(rows, block_corner(block), TILE, ONE - load(transmittance, block * LANES))
+        store_rows(rows, block_corner(block), TILE, ONE - load(transmittance, base + block * LANES))
     copy_to_image(rows, tile_x, tile_y, alpha)
 
 
@@ -173,12 +182,17 @@ def clear_tile(tile_x, tile_y, plane):
 
 
 @kernel
-def composite(counter, items, tile_order, tiles_x, tile_starts, pair_splats, records, image, alpha, tile_stops, channels):
-    """Composite every tile: image [C, H, W], alpha [H, W], tile_stops [tiles] (end of each tile's used pairs).
+def composite(
+    counter, items, tile_order, tiles_x, tile_starts, pair_splats, records,
+    image, alpha, transmittance, stops, tile_stops, channels,
+):  # fmt: skip
+    """Composite every tile into image [C, H, W] and alpha [H, W].
 
-    ``channels`` is a tuple whose length is the number of features in the records, C padded.
+    For the gradient it also fills tile_stops [tiles] (end of the tile's used pairs) and, tile by tile
+    and block by block, ``transmittance`` [tiles * 1024] and ``stops``: the position in the tile's
+    list of the splat that finished the pixel, or the list's length. ``channels`` is a tuple whose
+    length is the number of features in the records, C padded.
     """
-    transmittance = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
     sums = np.empty(BLOCKS_PER_TILE * LANES * len(channels), np.float32)
     rows = np.empty(TILE * TILE, np.float32)
     while True:
@@ -186,7 +200,7 @@ def composite(counter, items, tile_order, tiles_x, tile_starts, pair_splats, rec
         if item >= items:
             break
         tile = tile_order[item]
-        tile_x, tile_y = tile % tiles_x, tile // tiles_x
+        tile_x, tile_y, base = tile % tiles_x, tile // tiles_x, tile * (TILE * TILE)
         start, end = tile_starts[tile], tile_starts[tile + 1]
         if start == end:
             tile_stops[tile] = end
@@ -194,8 +208,10 @@ def composite(counter, items, tile_order, tiles_x, tile_starts, pair_splats, rec
                 clear_tile(tile_x, tile_y, image[channel])
             clear_tile(tile_x, tile_y, alpha)
         else:
-            tile_stops[tile] = composite_tile(tile_x, tile_y, start, end, pair_splats, records, transmittance, sums, channels)
-            write_tile(tile_x, tile_y, transmittance, sums, rows, image, alpha, channels)
+            tile_stops[tile] = composite_tile(
+                tile_x, tile_y, base, start, end, pair_splats, records, transmittance, stops, sums, channels
+            )
+            write_tile(tile_x, tile_y, base, transmittance, sums, rows, image, alpha, channels)
 
 
 @inline
@@ -237,7 +253,7 @@ def median_depth(counter, items, tile_order, tiles_x, tile_starts, pair_splats, 
         for pair in range(tile_starts[tile], tile_starts[tile + 1]):
             splat = pair_splats[pair]
             median_splat(splat, tile_x, tile_y, records, depths[splat], transmittance, median)
-            if pair % _SPLATS_PER_CHECK == 0 and tile_is_opaque(transmittance, HALF):
+            if pair % _SPLATS_PER_CHECK == 0 and tile_is_opaque(transmittance, 0, HALF):
                 break
         for block in range(BLOCKS_PER_TILE):
             store_rows(rows, block_corner(block), TILE, load(median, block * LANES))

@@ -1,11 +1,12 @@
-"""Gradient of compositing: replays each tile front to back and writes one line per (tile, splat) pair.
+"""Gradient of compositing: replays each tile back to front and writes one line per (tile, splat) pair.
 
 With q = dL/d(alpha out) + <dL/d(features out), f> of a splat, weight w = T alpha and R = the sum of w q
 over the splats behind it,
 
     dL/d ln(alpha) = w q - alpha / (1 - alpha) R.
 
-R starts as <dL/d(out), out> and loses w q at every splat, so transmittance is never divided by. Geometry
+Going backwards, R is a plain sum and T grows by 1 / (1 - alpha) from the final transmittance, so both
+keep their relative precision in deep stacks, where R = total - prefix would have lost it. Geometry
 gradients are moments of that value with the whitened offsets u, which stay of order one for
 needles too; project_backward.py turns them into gradients of the parameters.
 """
@@ -19,11 +20,9 @@ from splathead.raster.cpu.composite import (
     LOG2_ALPHA_MIN,
     ONE,
     PREFETCH_DISTANCE,
-    TRANSMITTANCE_LIMIT,
     ZERO,
     block_corner,
     block_span,
-    prefetch_splat,
     splat_geometry,
 )
 from splathead.raster.cpu.jit import inline, kernel
@@ -37,6 +36,7 @@ from splathead.raster.cpu.layout import (
     GRAD_LINE,
     LANE_X,
     LANE_Y,
+    RECORD,
     TILE,
 )
 from splathead.raster.cpu.parallel import next_item
@@ -71,31 +71,28 @@ def copy_from_image(plane, tile_x, tile_y, rows):
 
 
 @inline
-def read_channel(tile_x, tile_y, plane, grad_plane, channel, rows, grad_rows, remaining, grads, channels):
-    """One channel of the tile: its gradient to ``grads``, gradient times value added to ``remaining``."""
-    copy_from_image(plane, tile_x, tile_y, rows)
-    copy_from_image(grad_plane, tile_x, tile_y, grad_rows)
+def read_channel(tile_x, tile_y, grad_plane, channel, rows, grads, channels):
+    """One channel of the tile's incoming gradient, from image rows to blocks."""
+    copy_from_image(grad_plane, tile_x, tile_y, rows)
     for block in range(BLOCKS_PER_TILE):
-        grad = load_rows(grad_rows, block_corner(block), TILE)
-        value = load_rows(rows, block_corner(block), TILE)
-        store(grads, (block * (len(channels) + 1) + channel) * LANES, grad)
-        store(remaining, block * LANES, load(remaining, block * LANES) + grad * value)
+        store(grads, (block * (len(channels) + 1) + channel) * LANES, load_rows(rows, block_corner(block), TILE))
 
 
 @inline
-def read_tile(tile_x, tile_y, image, alpha, grad_image, grad_alpha, rows, grad_rows, remaining, grads, channels):
-    """Image to tile buffers: ``grads`` (per block: channels, then alpha) and ``remaining`` = <grad, out>."""
+def read_tile(tile_x, tile_y, grad_image, grad_alpha, rows, grads, channels):
+    """The tile's incoming gradients to ``grads``: per block the channels, then alpha."""
     rows[:] = ZERO
-    grad_rows[:] = ZERO
-    remaining[:] = ZERO
-    for channel in range(image.shape[0]):
-        read_channel(tile_x, tile_y, image[channel], grad_image[channel], channel, rows, grad_rows, remaining, grads, channels)
-    read_channel(tile_x, tile_y, alpha, grad_alpha, len(channels), rows, grad_rows, remaining, grads, channels)
+    for channel in range(grad_image.shape[0]):
+        read_channel(tile_x, tile_y, grad_image[channel], channel, rows, grads, channels)
+    read_channel(tile_x, tile_y, grad_alpha, len(channels), rows, grads, channels)
 
 
 @inline
-def splat_gradient(splat, tile_x, tile_y, records, transmittance, remaining, grads, channels):
-    """One splat's gradient line from one tile, as a vector in the order of layout.py's GRAD columns."""
+def splat_gradient(splat, position, tile_x, tile_y, base, records, stops, transmittance, behind, grads, channels):
+    """One splat's gradient line from one tile, as a vector in the order of layout.py's GRAD columns.
+
+    ``transmittance`` is that behind the splat and becomes that in front of it; ``behind`` is R.
+    """
     mean_x, mean_y, whiten_x, sheared, whiten_y, log2_opacity = splat_geometry(records, splat, tile_x, tile_y)
     first_x, last_x = block_span(mean_x, records[splat, EXTENT_X])
     first_y, last_y = block_span(mean_y, records[splat, EXTENT_Y])
@@ -113,20 +110,21 @@ def splat_gradient(splat, tile_x, tile_y, records, transmittance, remaining, gra
             block = block_y * BLOCKS_PER_SIDE + block_x
             u1 = (offset_x + np.float32(block_x * BLOCK)) * whiten_x - shift
             log2_alpha = row_log2 - u1 * u1
-            before = load(transmittance, block * LANES)
-            counts = (log2_alpha >= LOG2_ALPHA_MIN) & (before > TRANSMITTANCE_LIMIT)
+            counts = (log2_alpha >= LOG2_ALPHA_MIN) & (load(stops, base + block * LANES) >= position)
             if any_lane(counts):
                 unclamped = exp2(log2_alpha)
                 alpha = select(counts, minimum(unclamped, ALPHA_LIMIT), ZERO)
+                inverse = ONE / (ONE - alpha)
+                before = load(transmittance, block * LANES) * inverse
+                store(transmittance, block * LANES, before)
                 weight = before * alpha
-                store(transmittance, block * LANES, before - weight)
-                base = block * (LANES * (len(channels) + 1))
-                pixel_grads = load_each(grads, base, channels)
-                weighted = weight * dot_each(pixel_grads, features, load(grads, base + LANES * len(channels)))
+                first_grad = block * (LANES * (len(channels) + 1))
+                pixel_grads = load_each(grads, first_grad, channels)
+                weighted = weight * dot_each(pixel_grads, features, load(grads, first_grad + LANES * len(channels)))
                 sum_features = multiply_add_each(weight, pixel_grads, sum_features)
-                behind = load(remaining, block * LANES) - weighted
-                store(remaining, block * LANES, behind)
-                v = weighted - alpha * behind / (ONE - alpha)
+                rest = load(behind, block * LANES)
+                store(behind, block * LANES, rest + weighted)
+                v = weighted - alpha * inverse * rest
                 v = select(unclamped < ALPHA_LIMIT, v, ZERO)  # a clamped alpha does not move
                 v_1 = v * u1
                 row_v = row_v + v
@@ -143,13 +141,16 @@ def splat_gradient(splat, tile_x, tile_y, records, transmittance, remaining, gra
 @kernel
 def composite_backward(
     counter, items, tile_order, tiles_x, tile_starts, tile_stops, pair_splats, pair_slots, records,
-    image, alpha, grad_image, grad_alpha, pair_grads, channels,
+    transmittance, stops, grad_image, grad_alpha, pair_grads, channels,
 ):  # fmt: skip
-    """Fill pair_grads [pairs * 16]: the gradient line in every pair's slot, zero for pairs behind an opaque tile's end."""
-    transmittance = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
-    remaining = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
+    """Fill pair_grads [pairs * 16]: the gradient line in every pair's slot, zero for pairs behind an opaque tile's end.
+
+    ``transmittance``, ``stops`` and ``tile_stops`` are what ``composite`` left.
+    """
+    running = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
+    behind = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
     grads = np.zeros(BLOCKS_PER_TILE * LANES * (len(channels) + 1), np.float32)  # padding channels stay zero
-    rows, grad_rows = np.empty(TILE * TILE, np.float32), np.empty(TILE * TILE, np.float32)
+    rows = np.empty(TILE * TILE, np.float32)
     while True:
         item = next_item(counter)
         if item >= items:
@@ -158,14 +159,18 @@ def composite_backward(
         start, stop, end = tile_starts[tile], tile_stops[tile], tile_starts[tile + 1]
         if start == end:
             continue
-        tile_x, tile_y = tile % tiles_x, tile // tiles_x
-        read_tile(tile_x, tile_y, image, alpha, grad_image, grad_alpha, rows, grad_rows, remaining, grads, channels)
-        transmittance[:] = ONE
-        for pair in range(start, stop):
-            prefetch_splat(records, pair_splats, pair, stop)
-            if pair + PREFETCH_DISTANCE < stop:
-                prefetch(pair_grads, np.intp(pair_slots[pair + PREFETCH_DISTANCE]) * GRAD_LINE)
-            line = splat_gradient(pair_splats[pair], tile_x, tile_y, records, transmittance, remaining, grads, channels)
-            store(pair_grads, np.intp(pair_slots[pair]) * GRAD_LINE, line)
+        tile_x, tile_y, base = tile % tiles_x, tile // tiles_x, tile * (TILE * TILE)
+        read_tile(tile_x, tile_y, grad_image, grad_alpha, rows, grads, channels)
+        running[:] = transmittance[base : base + TILE * TILE]
+        behind[:] = ZERO
         for pair in range(stop, end):
             store(pair_grads, np.intp(pair_slots[pair]) * GRAD_LINE, broadcast(ZERO))
+        for pair in range(stop - 1, start - 1, -1):
+            if pair - PREFETCH_DISTANCE >= start:
+                prefetch(records, np.intp(pair_splats[pair - PREFETCH_DISTANCE]) * RECORD)
+                prefetch(pair_grads, np.intp(pair_slots[pair - PREFETCH_DISTANCE]) * GRAD_LINE)
+            position = np.float32(pair - start)
+            line = splat_gradient(
+                pair_splats[pair], position, tile_x, tile_y, base, records, stops, running, behind, grads, channels
+            )
+            store(pair_grads, np.intp(pair_slots[pair]) * GRAD_LINE, line)

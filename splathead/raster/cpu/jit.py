@@ -38,8 +38,8 @@ def _cache_root() -> Path | None:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    for part in (numba.__version__, llvmlite.__version__, platform.python_version(), get_host_cpu_name()):
-        digest.update(part.encode())
+    cpu = (numba.config.CPU_NAME or get_host_cpu_name(), numba.config.CPU_FEATURES)
+    digest.update(repr((numba.__version__, llvmlite.__version__, platform.python_version(), cpu)).encode())
     base = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     root = Path(base) / "splathead" / f"kernels-{digest.hexdigest()[:16]}"
     try:
