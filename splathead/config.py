@@ -159,7 +159,9 @@ class PostprocessConfig:
     closing_px: int = 5
     """diameter of the morphological closing of the mask"""
     min_component_px: int = 100
-    """smaller parts of the mask are dropped"""
+    """smaller detached parts of the mask are dropped"""
+    min_component_share: float = 0.02
+    """so are detached parts smaller than this share of the largest one: floaters beside and behind the head"""
     fill_holes_px: int = 5000
     """holes up to this area are filled smoothly"""
     large_holes: str = "leave"

@@ -77,8 +77,9 @@ def test_small_components_and_low_alpha_are_removed():
     speck, island, soft = disc(30, 30, 1.2), disc(30, 60, 6), disc(30, 100, 6)
     for part, alpha in ((speck, 1.0), (island, 1.0), (soft, 0.4)):
         maps["alpha"][part], maps["depth"][part], maps["depth_median"][part] = alpha, 480, 480
-    clean = clean_view(maps, camera, PostprocessConfig(), "view")
-    assert not clean["mask"][speck | soft].any() and clean["mask"][island].all()
+    assert not clean_view(maps, camera, PostprocessConfig(), "view")["mask"][speck | soft | island].any()
+    clean = clean_view(maps, camera, PostprocessConfig(min_component_share=0.01), "view")
+    assert not clean["mask"][speck | soft].any() and clean["mask"][island].all()  # 1.3 % of the head
     for name in ("depth", "depth_variance", "alpha", "rgb"):
         assert not clean[name][speck | soft].any()
     assert clean["alpha"].max() == 1

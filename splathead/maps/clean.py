@@ -47,7 +47,7 @@ def clean_mask(alpha: np.ndarray, depth: np.ndarray, settings: PostprocessConfig
     known = (alpha > settings.alpha_threshold) & (depth > 0)
     known &= ~find_floaters(depth, known, settings.floater_mm)
     closed = close_mask(known, round(settings.closing_px * scale))
-    closed &= large_components(closed, known, settings.min_component_px * scale**2)
+    closed &= large_components(closed, known, settings.min_component_px * scale**2, settings.min_component_share)
     small, large = find_holes(closed, settings.fill_holes_px * scale**2)
     if settings.large_holes != "nearest":
         large = np.zeros_like(large)
@@ -97,11 +97,15 @@ def close_mask(mask: np.ndarray, diameter_px: int) -> np.ndarray:
     return closed[diameter_px:-diameter_px, diameter_px:-diameter_px].astype(bool) | mask
 
 
-def large_components(mask: np.ndarray, counted: np.ndarray, min_px: float) -> np.ndarray:
-    """Connected parts (8 neighbours) of ``mask`` [H, W] bool with at least ``min_px`` (and one) pixels of ``counted``."""
+def large_components(mask: np.ndarray, counted: np.ndarray, min_px: float, min_share: float = 0.0) -> np.ndarray:
+    """Connected parts (8 neighbours) of ``mask`` [H, W] bool that are not small.
+
+    Their pixels in ``counted`` must be at least ``min_px`` (and one), and ``min_share`` of the largest part's.
+    """
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    keep = np.bincount(labels[counted], minlength=count) >= max(min_px, 1)
-    keep[0] = False
+    sizes = np.bincount(labels[counted], minlength=count)
+    sizes[0] = 0
+    keep = sizes >= max(min_px, 1, min_share * sizes.max())
     return keep[labels]
 
 
