@@ -21,7 +21,8 @@ EXAMPLES = [
 def run() -> None:
     """Fuse and score every method's heads."""
     run = cli.parse(__doc__, "fuse", EXAMPLES)
-    from splathead.fusion.stage import fuse_item, list_items, result_rows
+    from splathead.fusion.scores import result_rows
+    from splathead.fusion.stage import fuse_item, list_items
     from splathead.results import write_results
 
     config = run.config

@@ -42,10 +42,11 @@ def smooth_noise(shape: tuple[int, int], rng: np.random.Generator, sigma: float)
     return noise / noise.std()
 
 
-def make_run(config: Config, *, subjects: int = 2) -> None:
+def make_run(config: Config, *, subjects: int = 2, subdivisions: int = 6) -> None:
     """Write stages 01 to 06 (and records that say so); the last two thirds of the subjects are test subjects."""
     for index in range(subjects):
-        _write_subject(config, f"head_{index:03d}", "test" if index >= subjects // 3 else "train", index)
+        head = analytic_head(index, subdivisions)
+        _write_subject(config, f"head_{index:03d}", "test" if index >= subjects // 3 else "train", head, index)
     for number in range(1, 9):
         folder = stage_folder(config, number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,8 +54,8 @@ def make_run(config: Config, *, subjects: int = 2) -> None:
         write_json(folder / "stage.json", {**record, "seconds": 1.5 * number, "peak_memory_mib": 100.0 * number})
 
 
-def _write_subject(config: Config, subject: str, split: str, seed: int) -> None:
-    head, rng = analytic_head(seed), np.random.default_rng(seed)
+def _write_subject(config: Config, subject: str, split: str, head: HeadMesh, seed: int) -> None:
+    rng = np.random.default_rng(seed)
     folder = stage_folder(config, 1) / subject
     folder.mkdir(parents=True)
     write_json(folder / "subject.json", {"name": subject, "split": split, "scale": "metric", "dataset": "synthetic"})

@@ -7,27 +7,20 @@ colours come from the cleaned maps of stage 04.
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from splathead.config import Config
-from splathead.fusion.files import load_mesh, save_mesh
+from splathead.fusion.files import save_mesh
+from splathead.fusion.scores import score_item
 from splathead.fusion.surface import FusedMesh, decimated, extract_surface, largest_component, vertex_colours
 from splathead.fusion.tsdf import DepthView, fuse_views
 from splathead.images import DepthMap, load_depth_png, load_maps, write_json
-from splathead.results import ResultRow, device_name, git_state
-from splathead.samples import Sample, list_samples, predictions_folder, stage_folder, subject_folder, subject_info
+from splathead.samples import Sample, list_samples, predictions_folder, subject_info
 
-EXPERIMENT = "fused"
 COLOUR_TOLERANCE_VOXELS = 2.0
-SCALAR_SCORES = {"chamfer_l1": "length", "hausdorff": "length", "hausdorff_95": "length", "normal_consistency": "frac"}
-CURVE_SCORES = ("precision", "recall", "f_score")
 
 
 def list_items(config: Config, limit: int = 0) -> list[str]:
@@ -98,90 +91,3 @@ def fuse_head(views: list[DepthView], config: Config) -> tuple[FusedMesh, dict]:
         "faces_extracted": len(surface.faces), "faces_largest_component": len(head.faces), "faces": len(mesh.faces),
     }  # fmt: skip
     return mesh, record
-
-
-def score_item(config: Config, predictions: dict[Sample, DepthMap], mesh: FusedMesh, scale: str) -> dict:
-    """Measures of a fused mesh: against the true mesh where there is one, and between the views always.
-
-    Keys: ``unit`` of lengths (mm or frac), ``scores`` (``MeshScores`` or None), ``consistency``.
-    """
-    from splathead.metrics.consistency import multiview_consistency
-
-    depths, cameras = [m.depth for m in predictions.values()], [m.camera for m in predictions.values()]
-    diagonal = float(np.linalg.norm(np.ptp(mesh.vertices.astype(np.float64), axis=0)))
-    agreement = asdict(multiview_consistency(depths, cameras, diagonal)) if len(cameras) > 1 else {}
-    scores = _score_against_truth(config, predictions, mesh)
-    unit = "frac" if scale == "nominal" else "mm"
-    result = {"unit": unit, "faces": len(mesh.faces), "scores": scores, "consistency": agreement}
-    return _without_nan(result)
-
-
-def _score_against_truth(config: Config, predictions: dict[Sample, DepthMap], mesh: FusedMesh) -> dict | None:
-    from splathead.metrics.mesh import MeshSettings, evaluate_mesh_against_mesh
-    from splathead.metrics.surface import Surface
-    from splathead.metrics.zones import ZoneSettings
-
-    samples = list(predictions)
-    path = subject_folder(config, samples[0].subject) / "mesh.ply"
-    if not path.is_file():
-        return None
-    true_mesh = load_mesh(path)
-    truth = [load_depth_png(sample.path(config, 5) / "hr_surface.png") for sample in samples]
-    zones = ZoneSettings(config.pairs.interior_px, config.pairs.jump_mm)
-    settings = MeshSettings(zones, samples=config.evaluate.mesh_samples, seed=config.seed)
-    surfaces = (Surface.build(m.vertices, m.faces) for m in (mesh, true_mesh))
-    return asdict(evaluate_mesh_against_mesh(*surfaces, settings, [(t.camera, t.depth) for t in truth]))
-
-
-def _without_nan(data: object) -> object:
-    """Undefined measures (NaN) as None, for JSON."""
-    if isinstance(data, dict):
-        return {key: _without_nan(value) for key, value in data.items()}
-    return None if isinstance(data, float) and not math.isfinite(data) else data
-
-
-def result_rows(config: Config, items: list[str], config_hash: str) -> list[ResultRow]:
-    """Mean over identities of every measure of the items, with bootstrap intervals, one row per method and variant."""
-    groups: dict[tuple[str, str], list[tuple[str, dict]]] = {}
-    for item in items:
-        method, subject, variant = item.split("/")
-        scores = json.loads((stage_folder(config, 11) / item / "scores.json").read_text())
-        groups.setdefault((method, variant), []).append((subject, scores))
-    rows = (_group_rows(config, method, variant, found, config_hash) for (method, variant), found in groups.items())
-    return list(chain.from_iterable(rows))
-
-
-def _group_rows(config: Config, method: str, variant: str, found: list[tuple[str, dict]], config_hash: str) -> list[ResultRow]:
-    from splathead.metrics.statistics import bootstrap_mean
-
-    sample = Sample(found[0][0], variant, "")
-    commit, dirty = git_state()
-    common = {
-        "experiment": EXPERIMENT, "dataset": config.subjects.source, "fit": sample.fit, "raster_mode": sample.mode,
-        "split": config.evaluate.splits[0] if len(config.evaluate.splits) == 1 else "", "views": "all", "method": method,
-        "seed": config.seed, "device": device_name(), "commit": commit, "dirty": dirty, "config_hash": config_hash,
-    }  # fmt: skip
-    values: dict[tuple[str, str, str, str], list[tuple[str, float]]] = {}
-    for subject, scores in found:
-        for key, value in _measures(scores).items():
-            values.setdefault(key, []).append((subject, value))
-    rows = []
-    for (metric, threshold, unit, target), pairs in values.items():
-        subjects, numbers = zip(*pairs)
-        estimate = bootstrap_mean(numbers, subjects, resamples=config.evaluate.bootstrap, seed=config.seed)
-        key = {"metric": metric, "threshold": threshold, "unit": unit, "target": target}
-        rows.append(ResultRow(**common, **key, **asdict(estimate)))
-    return rows
-
-
-def _measures(scores: dict) -> dict[tuple[str, str, str, str], float]:
-    """One item's defined measures: (metric, threshold, unit, target) -> value."""
-    measures = {("faces", "", "count", ""): float(scores["faces"])}
-    for metric in ("consistency", "consistency_conflict"):
-        measures[metric, "", "frac", ""] = scores["consistency"].get(metric)
-    for metric, unit in SCALAR_SCORES.items() if scores["scores"] else ():
-        measures[metric, "", scores["unit"] if unit == "length" else unit, "surface"] = scores["scores"][metric]
-    for metric in CURVE_SCORES if scores["scores"] else ():
-        for threshold, share in scores["scores"][metric].items():
-            measures[metric, threshold, "frac", "surface"] = share
-    return {key: value for key, value in measures.items() if value is not None}

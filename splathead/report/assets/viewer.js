@@ -78,7 +78,7 @@
   const matrices = (aspect) => {
     const { corner, size } = subject(), [sy, cy, sp, cp] = [Math.sin(state.yaw), Math.cos(state.yaw), Math.sin(state.pitch), Math.cos(state.pitch)];
     const rotation = [cy, sp * sy, cp * sy, 0, 0, cp, -sp, 0, -sy, sp * cy, cp * cy, 0, 0, 0, 0, 1]; // column-major
-    const radius = 0.5 * Math.hypot(...size), half = Math.tan(0.26), distance = ((0.86 * radius) / half / Math.min(1, aspect)) / state.zoom;
+    const radius = 0.5 * Math.hypot(...size), half = Math.tan(0.26), distance = ((0.74 * radius) / half / Math.min(1, aspect)) / state.zoom;
     const centre = corner.map((low, k) => low + size[k] / 2), moved = [0, 1, 2].map((r) => -(rotation[r] * centre[0] + rotation[4 + r] * centre[1] + rotation[8 + r] * centre[2]));
     const view = Float32Array.from(rotation);
     view[12] = moved[0] + state.x * radius; view[13] = moved[1] + state.y * radius; view[14] = moved[2] - distance;
