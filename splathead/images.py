@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -209,11 +210,18 @@ def save_maps(path: Path, maps: dict[str, np.ndarray]) -> None:
 
 
 def load_maps(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
-    """Read maps written by :func:`save_maps` at full size (all, or those named)."""
+    """Read maps written by :func:`save_maps` at full size (all, or those named). ValueError for another or a damaged file."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such map file")
-    with np.load(path, allow_pickle=False) as archive:
+    try:
+        archive = np.load(path, allow_pickle=False)
+        missing = {"_box", "_size"} - set(archive.files)
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a readable map file: {error}") from error
+    if missing:
+        raise ValueError(f"{path}: no {', '.join(sorted(missing))} in it, expected a file of save_maps")
+    with archive:
         y0, y1, x0, x1 = archive["_box"]
         height, width = archive["_size"]
         names = names or tuple(name for name in archive.files if not name.startswith("_"))

@@ -233,6 +233,18 @@ def test_missing_and_wrong_inputs_are_named(config, tmp_path):
         postprocess_subject(spoilt, "bert", tmp_path / "out4")
 
 
+def test_a_damaged_map_file_is_named(config, tmp_path):
+    whole = Sample("anna", "vanilla-classic", "left").path(config, 3, "_hr.npz").read_bytes()
+    path = tmp_path / "left_hr.npz"
+    for damaged in (whole[: len(whole) // 2], b"", b"no zip at all"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"left_hr\.npz: not a readable map file"):
+            load_maps(path)
+    np.savez(path, depth=np.zeros(3))
+    with pytest.raises(ValueError, match=r"left_hr\.npz: no _box, _size in it"):
+        load_maps(path)
+
+
 def test_an_empty_view_is_an_error_that_names_subject_and_view(config, tmp_path):
     spoilt = copy_of(config, tmp_path, (1, 3))
     path = Sample("anna", "vanilla-classic", "left").path(spoilt, 3, "_hr.npz")
