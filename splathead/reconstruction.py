@@ -1,0 +1,178 @@
+"""Stage 02: every subject's Gaussians, fitted, imported or made by FaceLift, and how well they show held-out views."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from splathead.config import Config
+from splathead.images import write_json
+from splathead.metrics.statistics import Estimate, bootstrap_mean
+from splathead.ply import load_gaussians_ply, save_gaussians_ply
+from splathead.results import ResultRow, device_name, git_state, write_results
+from splathead.samples import STAGE_NAMES, list_subjects, stage_folder
+from splathead.stages import Stage, fingerprint, fingerprint_path
+
+log = logging.getLogger(__name__)
+
+SUMMARY_UNITS = {"psnr": "dB", "ssim": "frac", "lpips": "frac", "gaussians": "count", "seconds": "s"}
+
+
+def reconstruct(config: Config, *, jobs: int, force: bool = False, limit: int = 0) -> list[str]:
+    """Run stage 02 as ``config.reconstruct.source`` says; returns lines that say what was made."""
+    make = {"fit": _fit_all, "import": _import_all, "facelift": _facelift_all}[config.reconstruct.source]
+    stage, count = make(config, jobs, force, limit)
+    lines = [f"{stage.name}: {count} reconstructions in {stage.folder}"]
+    if config.reconstruct.source == "fit":
+        lines += write_held_out(config, limit)
+    stage.close()
+    return lines
+
+
+def _fit_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage, int]:
+    extra = config.render.backend
+    stage = Stage.open(
+        config.run_folder, STAGE_NAMES[2], config.reconstruct, [STAGE_NAMES[1]], extra=extra, force=force, seed=config.seed
+    )
+    items = [f"{name}/{preset}" for name in list_subjects(config, limit=limit) for preset in config.reconstruct.fit.presets]
+    stage.run_items(functools.partial(fit_subject, config), items, jobs=jobs, unit="fit")
+    return stage, len(items)
+
+
+def _import_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage, int]:
+    from splathead.subjects.importer import find_splats, import_subject
+
+    if not config.reconstruct.import_path:
+        raise ValueError("reconstruct.import_path is empty, expected a PLY file or a folder of PLY files")
+    path = Path(config.reconstruct.import_path)
+    files = dict(list(find_splats(path).items())[: limit or None])
+    stage = _open_without_subjects(config, path, force)
+    stage.run_items(functools.partial(_import_item, import_subject, files, config), files, jobs=jobs, unit="file")
+    return stage, len(files)
+
+
+def _import_item(import_subject: object, files: dict[str, Path], config: Config, name: str, out_dir: Path) -> None:
+    import_subject(files[name], out_dir, config, name=name)
+
+
+def _facelift_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage, int]:
+    from splathead.subjects.facelift import facelift_subject, find_photos, run_facelift
+
+    if not config.subjects.path:
+        raise ValueError("subjects.path is empty, expected a photo or a folder of photos")
+    path = Path(config.subjects.path)
+    photos = dict(list(find_photos(path).items())[: limit or None])
+    stage = _open_without_subjects(config, path, force)
+    results = run_facelift(photos, stage.folder / ".facelift", config.reconstruct)
+    for name in photos:  # one after another: FaceLift did the work
+        make = functools.partial(_facelift_item, facelift_subject, photos[name], results[name], config)
+        stage.run_items(make, [name], unit="photo")
+    return stage, len(photos)
+
+
+def _facelift_item(facelift_subject: object, photo: Path, ply: Path, config: Config, _name: str, out_dir: Path) -> None:
+    facelift_subject(photo, ply, out_dir, config)
+
+
+def _open_without_subjects(config: Config, path: Path, force: bool) -> Stage:
+    """Stage 02 where it makes the subjects itself, from the user's files at ``path``."""
+    extra = [fingerprint_path(path), config.subjects.map_yaws, config.subjects.map_size]
+    return Stage.open(config.run_folder, STAGE_NAMES[2], config.reconstruct, extra=extra, force=force, seed=config.seed)
+
+
+def fit_subject(config: Config, item: str, out_dir: Path) -> None:
+    """Fit one ``<subject>/<preset>`` to its fit views: gaussians.ply and reconstruction.json.
+
+    Reads images, cameras and points.npz, never the true mesh and never a held-out image.
+    """
+    from splathead.devices import raster_device
+    from splathead.fitting.optimise import fit_views, preset_config
+    from splathead.subjects.writer import load_subject
+
+    name, preset = item.split("/")
+    subject = load_subject(stage_folder(config, 1) / name)
+    cameras = subject.cameras.fit
+    points, colours = subject.initial_cloud()
+    device = raster_device(config.device, config.render.backend)
+    started = time.perf_counter()
+    gaussians = fit_views(
+        [subject.image(camera.name) for camera in cameras], cameras, points, colours,
+        preset_config(config.reconstruct.fit, preset), device, backend=config.render.backend, seed=config.seed,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    save_gaussians_ply(out_dir / "gaussians.ply", gaussians)
+    record = {
+        "fit": preset, "gaussians": len(gaussians), "sh_degree": gaussians.sh_degree, "fit_views": len(cameras),
+        "iterations": config.reconstruct.fit.iterations, "seconds": round(seconds, 3),
+    }  # fmt: skip
+    write_json(out_dir / "reconstruction.json", record)
+
+
+def held_out_scores(config: Config, item: str, lpips: Callable | None) -> dict[str, dict[str, float]]:
+    """PSNR, SSIM and (with ``lpips``) LPIPS over black of every held-out view of one fit: view -> metric -> value."""
+    from splathead.devices import raster_device
+    from splathead.metrics.image import psnr, ssim
+    from splathead.raster import render
+    from splathead.subjects.writer import load_subject
+
+    subject = load_subject(stage_folder(config, 1) / item.split("/")[0])
+    device = raster_device(config.device, config.render.backend)
+    gaussians = load_gaussians_ply(stage_folder(config, 2) / item / "gaussians.ply").to(device)
+    scores = {}
+    for camera in subject.cameras.heldout:
+        image = render(gaussians, camera, outputs=("rgb",), backend=config.render.backend).rgb
+        image = image.clamp(0, 1).permute(1, 2, 0).cpu().numpy().astype(np.float64)
+        photo = subject.image(camera.name) / 255.0
+        reference = photo[..., :3] * photo[..., 3:]
+        scores[camera.name] = {"psnr": float(psnr(image, reference)), "ssim": float(ssim(image, reference))}
+        if lpips is not None:
+            scores[camera.name]["lpips"] = float(lpips(image, reference))
+    return scores
+
+
+def write_held_out(config: Config, limit: int = 0) -> list[str]:
+    """Score every fit on its held-out views and write ``heldout.csv``; returns one line per preset for the terminal.
+
+    Values are means over views, then over identities with a bootstrap interval.
+    """
+    from splathead.metrics.image import lpips_model
+
+    lpips = lpips_model(Path(config.evaluate.lpips_weights) if config.evaluate.lpips_weights else None)
+    names, presets = list_subjects(config, limit=limit), config.reconstruct.fit.presets
+    rows, lines = [], []
+    for preset in presets:
+        values: dict[str, list[tuple[str, float]]] = {metric: [] for metric in SUMMARY_UNITS}
+        for name in names:
+            record = json.loads((stage_folder(config, 2) / name / preset / "reconstruction.json").read_text())
+            for scores in held_out_scores(config, f"{name}/{preset}", lpips).values():
+                for metric, value in scores.items():
+                    values[metric].append((name, value))
+            values["gaussians"].append((name, record["gaussians"]))
+            values["seconds"].append((name, record["seconds"]))
+        estimates = {metric: _estimate(config, pairs) for metric, pairs in values.items() if pairs}
+        rows += [_row(config, preset, metric, estimate) for metric, estimate in estimates.items()]
+        shown = [f"{m} {estimates[m].value:.4g} {u}" if m in estimates else f"{m} not measured" for m, u in SUMMARY_UNITS.items()]
+        lines.append(f"{preset}: held-out {', '.join(shown)}")
+    write_results(stage_folder(config, 2) / "heldout.csv", rows)
+    return lines
+
+
+def _estimate(config: Config, pairs: list[tuple[str, float]]) -> Estimate:
+    names, numbers = zip(*pairs)
+    return bootstrap_mean(numbers, names, resamples=config.evaluate.bootstrap, seed=config.seed)
+
+
+def _row(config: Config, preset: str, metric: str, estimate: Estimate) -> ResultRow:
+    commit, dirty = git_state()
+    return ResultRow(
+        experiment="reconstruction", dataset=config.subjects.source, fit=preset, method="3dgs",
+        views="held_out" if metric in ("psnr", "ssim", "lpips") else "", metric=metric, unit=SUMMARY_UNITS[metric],
+        value=estimate.value, ci_low=estimate.ci_low, ci_high=estimate.ci_high, n=estimate.n, seed=config.seed,
+        device=device_name(), commit=commit, dirty=dirty, config_hash=fingerprint(config.reconstruct),
+    )  # fmt: skip
