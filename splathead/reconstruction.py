@@ -157,7 +157,10 @@ def write_held_out(config: Config, limit: int = 0) -> list[str]:
             values["seconds"].append((name, record["seconds"]))
         estimates = {metric: _estimate(config, pairs) for metric, pairs in values.items() if pairs}
         rows += [_row(config, preset, metric, estimate) for metric, estimate in estimates.items()]
-        shown = [f"{m} {estimates[m].value:.4g} {u}" if m in estimates else f"{m} not measured" for m, u in SUMMARY_UNITS.items()]
+        shown = [
+            f"{metric} {estimates[metric].value:.4g} {unit}" if metric in estimates else f"{metric} not measured"
+            for metric, unit in SUMMARY_UNITS.items()
+        ]
         lines.append(f"{preset}: held-out {', '.join(shown)}")
     write_results(stage_folder(config, 2) / "heldout.csv", rows)
     return lines
