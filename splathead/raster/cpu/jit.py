@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,14 +21,13 @@ COMPILE_SECONDS = 10
 """Rough time that the first ever use spends compiling, for the announcement."""
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-_announcement = threading.Lock()
 _ready: set[str] = set()
 
 inline = numba.njit(error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Decorator for functions that kernels call; merged into each caller."""
 
 
-def _cache_root() -> Path | None:
+def find_cache_root() -> Path | None:
     """The user's cache folder for this version of the kernels, or None where nothing can be written.
 
     Numba's own index notices an edit of the file that a kernel stands in, but not of the modules
@@ -50,7 +49,7 @@ def _cache_root() -> Path | None:
     return root
 
 
-CACHE_ROOT = _cache_root()
+CACHE_ROOT = find_cache_root()
 
 
 def kernel(function: Callable) -> Callable:
@@ -67,21 +66,22 @@ def kernel(function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def compiling(name: str) -> Iterator[None]:
-    """Around the first use of the kernels called ``name``: says so on stderr if they must be compiled."""
+    """Around the first use of the kernels called ``name``: one line on stderr per process if any must be compiled."""
     if name in _ready:
         yield
         return
-    with _announcement:
-        marker = CACHE_ROOT / f"{name}.ready" if CACHE_ROOT else None
-        if marker is not None and marker.exists():
-            _ready.add(name)
-        elif not _ready:
-            if marker is None:
-                message = "no writable cache folder (set NUMBA_CACHE_DIR): kernels are compiled anew in every process"
-                warnings.warn(message, stacklevel=3)
-            print(f"compiling the CPU rasteriser, once, ~{COMPILE_SECONDS} s", file=sys.stderr, flush=True)
+    marker = CACHE_ROOT / f"{name}.ready" if CACHE_ROOT else None
+    if marker is None or not marker.exists():
+        _announce()
     yield
     _ready.add(name)
     if marker is not None:
         with contextlib.suppress(OSError):
             marker.touch()
+
+
+@functools.cache
+def _announce() -> None:
+    if CACHE_ROOT is None:
+        warnings.warn("no writable cache folder (set NUMBA_CACHE_DIR): kernels are compiled in every process", stacklevel=5)
+    print(f"compiling the CPU rasteriser, once, ~{COMPILE_SECONDS} s", file=sys.stderr, flush=True)

@@ -67,28 +67,31 @@ def sum_slots(i, splat_slots, pair_grads):
 
 
 @inline
-def axes_gradient(moments, whiten_x, shear, whiten_y, axes, area_squared, antialiased):
+def axes_gradient(moments, whiten_x, shear, whiten_y, axes, area_squared, dilation, antialiased):
     """dL/dP (six vectors: x row, y row) from the moments of one splat."""
     px0, px1, px2, py0, py1, py2 = axes
     m11 = load(moments, GRAD_U11 * LANES) * _PER_UU
     m12 = load(moments, GRAD_U12 * LANES) * _PER_UU
     m22 = load(moments, GRAD_U22 * LANES) * _PER_UU
-    if antialiased:  # d ln(opacity factor) / dP = cross product term - S^-1 P, and S^-1 P = L Q
-        log_alpha = load(moments, GRAD_LOG_ALPHA * LANES)
-        m11, m22 = m11 - log_alpha, m22 - log_alpha
     qx0, qx1, qx2 = (px0 - shear * py0) * whiten_x, (px1 - shear * py1) * whiten_x, (px2 - shear * py2) * whiten_x
     qy0, qy1, qy2 = py0 * whiten_y, py1 * whiten_y, py2 * whiten_y
-    dx0, dx1, dx2 = (m11 * qx0 + m12 * qy0) * whiten_x, (m11 * qx1 + m12 * qy1) * whiten_x, (m11 * qx2 + m12 * qy2) * whiten_x
-    dy0 = (m12 * qx0 + m22 * qy0) * whiten_y - shear * dx0
-    dy1 = (m12 * qx1 + m22 * qy1) * whiten_y - shear * dx1
-    dy2 = (m12 * qx2 + m22 * qy2) * whiten_y - shear * dx2
+    gx0, gx1, gx2 = m11 * qx0 + m12 * qy0, m11 * qx1 + m12 * qy1, m11 * qx2 + m12 * qy2
+    gy0, gy1, gy2 = m12 * qx0 + m22 * qy0, m12 * qx1 + m22 * qy1, m12 * qx2 + m22 * qy2
     if antialiased:
+        # d ln sqrt(det S0 / det S) / dP = (S0^-1 - S^-1) P = dilation S^-1 S0^-1 P, with S0 = P P^T undilated and
+        # S0^-1 P = (py x c, c x px) / |c|^2, c = px x py: the product does not cancel for large splats.
+        drawn = area_squared > np.float32(0.0)
+        factor = select(drawn, dilation * load(moments, GRAD_LOG_ALPHA * LANES) / area_squared, np.float32(0.0))
         c0, c1, c2 = cross(px0, px1, px2, py0, py1, py2)
-        factor = select(area_squared > np.float32(0.0), log_alpha / area_squared, np.float32(0.0))
         ex0, ex1, ex2 = cross(py0, py1, py2, c0, c1, c2)
         ey0, ey1, ey2 = cross(c0, c1, c2, px0, px1, px2)
-        dx0, dx1, dx2 = dx0 + factor * ex0, dx1 + factor * ex1, dx2 + factor * ex2
-        dy0, dy1, dy2 = dy0 + factor * ey0, dy1 + factor * ey1, dy2 + factor * ey2
+        along_x, along_y = factor * whiten_x, factor * whiten_y
+        gx0 = gx0 + along_x * (ex0 - shear * ey0)
+        gx1 = gx1 + along_x * (ex1 - shear * ey1)
+        gx2 = gx2 + along_x * (ex2 - shear * ey2)
+        gy0, gy1, gy2 = gy0 + along_y * ey0, gy1 + along_y * ey1, gy2 + along_y * ey2
+    dx0, dx1, dx2 = gx0 * whiten_x, gx1 * whiten_x, gx2 * whiten_x
+    dy0, dy1, dy2 = gy0 * whiten_y - shear * dx0, gy1 * whiten_y - shear * dx1, gy2 * whiten_y - shear * dx2
     return dx0, dx1, dx2, dy0, dy1, dy2
 
 
@@ -162,7 +165,7 @@ def project_lanes_backward(buffer, moments, lens, pose, antialiased, result):
     axes = projected_axes(jx0, jx1, jx2, jy0, jy1, jy2, rotation, scales)
     px0, px1, px2, py0, py1, py2 = axes
     _, _, whiten_x, shear, whiten_y, _, area_squared = covariance_factor(px0, px1, px2, py0, py1, py2, lens[DILATION])
-    axes_grad = axes_gradient(moments, whiten_x, shear, whiten_y, axes, area_squared, antialiased)
+    axes_grad = axes_gradient(moments, whiten_x, shear, whiten_y, axes, area_squared, lens[DILATION], antialiased)
     store_shape_gradient(result, (jx0, jx1, jx2, jy0, jy1, jy2), rotation, scales, quaternion, axes_grad)
     # dL/d(J R) = dL/dP M^T with M = R_q diag(s)
     r00, r01, r02, r10, r11, r12, r20, r21, r22 = rotation
