@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from splathead import mesh_kernels
 from splathead.cameras import Camera
 from splathead.subjects.base import HeadMesh
 
@@ -40,8 +40,7 @@ class Lighting:
 
     def shade(self, normals_world: np.ndarray) -> np.ndarray:
         """Irradiance [N] at unit world normals [N, 3]: ambient + sum_l intensity_l * max(n . l, 0)."""
-        cosines = np.maximum(normals_world @ self.directions.T.astype(normals_world.dtype), 0)
-        return self.ambient + cosines @ self.intensities.astype(normals_world.dtype)
+        return mesh_kernels.lambert(normals_world, self.ambient, self.directions, self.intensities)
 
 
 @dataclass(frozen=True)
@@ -79,28 +78,19 @@ class RayHits:
         return self.to_map(self.depth, np.float32)
 
     def interpolate(self, vertex_values: np.ndarray) -> np.ndarray:
-        """Barycentric interpolation of vertex values [V, C] at the hits, [N, C] float32."""
-        corners = self.mesh.faces[self.triangles]
-        weights = self.barycentric.astype(np.float32)
-        result = vertex_values[corners[:, 0]] * weights[:, :1]
-        result += vertex_values[corners[:, 1]] * weights[:, 1:2]
-        result += vertex_values[corners[:, 2]] * weights[:, 2:]
-        return result
+        """Barycentric interpolation of vertex values [V, 3] at the hits, [N, 3] float32."""
+        return mesh_kernels.interpolate(vertex_values, self.mesh.faces, self.triangles, self.barycentric)
 
     def normals_world(self, smooth: bool = True) -> np.ndarray:
         """Unit normals [N, 3] float32 in world axes, of the side that is seen: interpolated, or the triangles' own."""
+        faces, triangles = self.mesh.faces, self.triangles
         if smooth:
-            normals = self.interpolate(self.mesh.vertex_normals)
-        else:
-            a, b, c = (self.mesh.vertices[self.mesh.faces[self.triangles, k]].astype(np.float64) for k in range(3))
-            normals = np.cross(b - a, c - a)
-        length = np.linalg.norm(normals, axis=1)
-        scale = self.facing / np.where(length > 0, length, 1)
-        return (normals * scale[:, None]).astype(np.float32)
+            return mesh_kernels.unit_normals(self.mesh.vertex_normals, faces, triangles, self.barycentric, self.facing)
+        return mesh_kernels.face_normals(self.mesh.vertices, faces, triangles, self.facing)
 
     def normal_map(self, smooth: bool = True) -> np.ndarray:
         """Unit normals [H, W, 3] float32 in camera axes (x right, y down, z forward); 0 = no surface."""
-        return self.to_map(self.normals_world(smooth) @ self.camera.rotation.T.astype(np.float32))
+        return self.to_map(mesh_kernels.rotate(self.normals_world(smooth), self.camera.rotation))
 
     def albedo(self) -> np.ndarray:
         """Surface colour [N, 3] float32 in [0, 1]: the texture where the mesh has one, else vertex colours."""
@@ -126,61 +116,33 @@ class RayCaster:
         lower, upper = mesh.vertices.min(0), mesh.vertices.max(0)
         self._corners = np.array(list(itertools.product(*zip(lower, upper))), dtype=np.float64)
 
-    @cached_property
-    def _face_corners(self) -> np.ndarray:
-        """[F, 9] float32: one gather per hit instead of four."""
-        return self.mesh.vertices[self.mesh.faces].reshape(-1, 9)
-
     def cast(self, camera: Camera) -> RayHits:
         """Cast one ray through each pixel centre of ``camera``; the nearest hits, either side of a triangle."""
         rows, columns = self._window(camera)
-        x = (np.arange(columns.start, columns.stop) + 0.5 - camera.cx) / camera.fx
-        y = (np.arange(rows.start, rows.stop) + 0.5 - camera.cy) / camera.fy
-        # direction of pixel (v, u) in the world, scaled so that its camera z is 1: hit distance = z-depth
-        right, down, forward = camera.rotation
-        directions = (y[:, None, None] * down + forward) + x[None, :, None] * right
-        directions = directions.reshape(-1, 3)
-        single = directions.astype(np.float32)
-        origins = np.broadcast_to(camera.position.astype(np.float32), single.shape)
-        triangles = self._scene.run(np.ascontiguousarray(origins), single)
+        intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
+        # scaled so that camera z is 1: the distance along the ray is z-depth
+        directions = mesh_kernels.window_directions(rows, columns, intrinsics, camera.rotation)
+        origins = np.tile(camera.position.astype(np.float32), (len(directions), 1))
+        triangles = self._scene.run(origins, directions.astype(np.float32))
         hit = np.flatnonzero(triangles >= 0)
         triangles = triangles[hit]
-        points, barycentric, facing = self._solve_planes(camera.position, directions[hit], triangles)
-        depth = points @ forward
-        width = max(columns.stop - columns.start, 1)
-        pixels = (hit // width + rows.start) * camera.width + hit % width + columns.start
+        depth, barycentric, facing = mesh_kernels.intersect_planes(
+            self.mesh.vertices, self.mesh.faces, triangles, camera.position, directions[hit]
+        )
+        row, column = np.divmod(hit, max(columns[1] - columns[0], 1))
+        pixels = (row + rows[0]) * camera.width + column + columns[0]
         kept = depth > MIN_DEPTH_MM
         return RayHits(camera, self.mesh, *(a[kept] for a in (pixels, triangles, barycentric, depth, facing)))
 
-    def _window(self, camera: Camera) -> tuple[slice, slice]:
-        """Rows and columns that the mesh's bounding box can cover (all, if it reaches behind the camera)."""
+    def _window(self, camera: Camera) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows and columns [start, stop) that the mesh's bounding box can cover (all, if it reaches behind the camera)."""
         pixels, z = camera.project(self._corners)
         if z.min() <= MIN_DEPTH_MM:
-            return slice(0, camera.height), slice(0, camera.width)
-        first = np.clip(np.floor(pixels.min(0)).astype(int), 0, (camera.width, camera.height))
-        last = np.clip(np.ceil(pixels.max(0)).astype(int), first, (camera.width, camera.height))
-        return slice(first[1], last[1]), slice(first[0], last[0])
-
-    def _solve_planes(
-        self, origin: np.ndarray, directions: np.ndarray, triangles: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Moeller & Trumbore (1997) in float64 for rays [N, 3] whose triangle [N] is known.
-
-        Returns points relative to ``origin`` [N, 3], barycentric coordinates [N, 3] and facing [N]. Where
-        Embree's float32 test let a ray graze an edge, coordinates are clamped, so no point leaves its triangle.
-        """
-        corners = self._face_corners[triangles].astype(np.float64)
-        a = corners[:, 0:3]
-        edge1, edge2 = corners[:, 3:6] - a, corners[:, 6:9] - a
-        p = np.cross(directions, edge2)
-        determinant = np.einsum("ij,ij->i", edge1, p)
-        inverse = 1.0 / np.where(determinant == 0, 1e-300, determinant)
-        offset = origin - a
-        q = np.cross(offset, edge1)
-        u = np.clip(np.einsum("ij,ij->i", offset, p) * inverse, 0, 1)
-        v = np.clip(np.einsum("ij,ij->i", directions, q) * inverse, 0, 1 - u)
-        points = u[:, None] * edge1 + v[:, None] * edge2 - offset
-        return points, np.stack([1 - u - v, u, v], axis=1), np.where(determinant >= 0, 1.0, -1.0)
+            return (0, camera.height), (0, camera.width)
+        size = np.array([camera.width, camera.height])
+        first = np.clip(np.floor(pixels.min(0)).astype(int), 0, size).tolist()
+        last = np.maximum(np.clip(np.ceil(pixels.max(0)).astype(int), 0, size), first).tolist()
+        return (first[1], last[1]), (first[0], last[0])
 
 
 def shaded_colours(hits: RayHits, lighting: Lighting) -> np.ndarray:

@@ -293,12 +293,16 @@ def _template_landmarks(base: np.ndarray, parts: np.ndarray, left_ear: np.ndarra
     nose = pick(middle, base[:, 2])
     ear = base[np.linalg.norm(left_ear, axis=1) > 0.3 * np.linalg.norm(left_ear, axis=1).max()].mean(0)
     below = middle & (base[:, 1] < nose[1] - 45) & (base[:, 1] > nose[1] - 90)
-    mouth_y = nose[1] - 27.0
-    mouth = np.array([27.0, mouth_y, eyes["left"][2] - 2.0])
+
+    def on_face(x: float, y: float) -> np.ndarray:
+        """The point of the face in front of (x, y)."""
+        near = skin & (np.hypot(base[:, 0] - x, base[:, 1] - y) < 5.0)
+        return np.array([x, y, base[near, 2].max()])
+
     mirror = np.array([-1.0, 1.0, 1.0])
+    mouth = on_face(24.0, nose[1] - 34.7)
     return {
         "nose_tip": nose, "chin": pick(below, base[:, 2]), "eye_left": eyes["left"], "eye_right": eyes["right"],
         "mouth_left": mouth, "mouth_right": mouth * mirror, "ear_left": ear, "ear_right": ear * mirror,
-        "lip_top": np.array([0.0, mouth_y + 8.6, nose[2] - 15.0]),
-        "lip_bottom": np.array([0.0, mouth_y - 12.6, nose[2] - 18.0]),
+        "lip_top": on_face(0.0, nose[1] - 23.7), "lip_bottom": on_face(0.0, nose[1] - 46.2),
     }  # fmt: skip

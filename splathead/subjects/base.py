@@ -57,12 +57,9 @@ class HeadMesh:
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Area-weighted unit vertex normals [V, 3] float64; a vertex without area gets 0."""
-    a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
-    face_normals = np.cross(b - a, c - a)
-    normals = np.empty((len(vertices), 3))
-    corners = faces.ravel()
-    for axis in range(3):
-        normals[:, axis] = np.bincount(corners, np.repeat(face_normals[:, axis], 3), len(vertices))
+    from splathead.mesh_kernels import sum_face_normals
+
+    normals = sum_face_normals(vertices, faces)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     return normals / np.where(length > 0, length, 1)
 

@@ -28,7 +28,7 @@ class WearOptions:
 
 WEAR_DEFAULTS = WearOptions()
 FACE_EDGE_MM = 1.0
-"""longest edge in the face (about 0.65 mm on average); elsewhere 1.6 times that"""
+"""longest edge in the face (about 0.65 mm on average); see template.ELSEWHERE_FACTOR"""
 
 
 def finish_head(template: HeadTemplate, base: np.ndarray, seed: int, options: WearOptions, parameters: dict) -> HeadMesh:

@@ -56,7 +56,7 @@ def cap_displacement(
         relief = 0.16 * hairdo.thickness_mm * (curls - 0.6)
     else:
         depth = {"cropped": 0.25, "combed": 0.8, "long": 0.7}[hairdo.style]
-        relief = depth * (0.8 * ridges(flow, rng, (5, 12)) + 0.5 * ridges(flow, rng, (2.2, 5)))
+        relief = depth * (0.8 * ridges(flow, rng, (5, 12)) + 0.5 * ridges(flow, rng, (2.8, 5)))
     waves = 1 + 0.18 * band_noise(points, rng, (30, 70))
     return profile * (hairdo.thickness_mm * waves + relief), cover
 

@@ -13,7 +13,11 @@ import numpy as np
 import scipy.sparse as sp
 
 
-def unique_edges(faces: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+Topology = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""what :func:`unique_edges` returns"""
+
+
+def unique_edges(faces: np.ndarray, count: int) -> Topology:
     """Undirected edges of ``faces`` [F, 3] over ``count`` vertices.
 
     Returns edges [E, 2] (sorted), the edge of each face's corner k to k+1 [F, 3], and faces per edge [E].
@@ -23,14 +27,16 @@ def unique_edges(faces: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray,
     return np.stack(np.divmod(keys, count), axis=1), inverse.reshape(-1, 3), uses
 
 
-def loop_refine(faces: np.ndarray, count: int, marked: np.ndarray | None = None) -> tuple[sp.csr_matrix, np.ndarray]:
+def loop_refine(
+    faces: np.ndarray, count: int, marked: np.ndarray | None = None, topology: Topology | None = None
+) -> tuple[sp.csr_matrix, np.ndarray]:
     """One step of Loop's scheme (Loop 1987) on the edges ``marked`` [E] (order of :func:`unique_edges`; default all).
 
     A face with all three edges marked is split in four, one with two or one marked in three or two, so the
     mesh stays conforming. Vertices move by Loop's even rule where all their edges are marked, else stay.
     Returns the operator [count + marked edges, count] and the new faces.
     """
-    edges, face_edges, uses = unique_edges(faces, count)
+    edges, face_edges, uses = topology or unique_edges(faces, count)
     marked = np.ones(len(edges), dtype=bool) if marked is None else marked
     odd = _odd_rule(faces, count, edges, face_edges, uses)[marked]
     even = _even_rule(count, edges, uses, marked)
@@ -104,12 +110,13 @@ def refine_to_length(
     by the same operators.
     """
     for _ in range(levels):
-        edges = unique_edges(faces, len(vertices))[0]
+        topology = unique_edges(faces, len(vertices))
+        edges = topology[0]
         lengths = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
         marked = lengths > max_length[edges].mean(1)
         if not marked.any():
             return
-        step, faces = loop_refine(faces, len(vertices), marked)
+        step, faces = loop_refine(faces, len(vertices), marked, topology)
         vertices, max_length = step @ vertices, step @ max_length
         yield step, faces
 

@@ -52,6 +52,7 @@ def locate(landmarks: dict[str, np.ndarray], vertices: np.ndarray) -> dict[str, 
     return {name: vertices[indices].mean(0) for name, indices in landmarks.items()}
 
 
+ELSEWHERE_FACTOR = 1.9
 MAX_FINE_EDGE_MM = 1.5
 """coarser faces cannot carry the shortest detail band"""
 
@@ -77,7 +78,7 @@ def build_template(
 
     ``landmarks`` are neutral positions [3] near the surface; ``cut`` is a point and a unit normal: the neck is cut
     there, what lies behind the plane is dropped and the opening closed. ``loop_levels`` Loop steps run everywhere;
-    then edges longer than ``edge_mm`` (front of the face) or 1.6 times that (elsewhere) are split.
+    then edges longer than ``edge_mm`` (front of the face) or ``ELSEWHERE_FACTOR`` times that are split.
     """
     missing = set(LANDMARKS) - set(landmarks)
     if missing:
@@ -98,10 +99,11 @@ def build_template(
     advance(step)
     step, faces = cap(faces, longest_boundary_loop(faces, state[:, :3]), len(state), rings=4)
     advance(step)
-    front = state[:, 2] > landmarks["ear_left"][2] + 15.0
+    front = (state[:, 2] > landmarks["ear_left"][2] + 15.0) & (state[:, 1] > landmarks["chin"][1] - 30.0)
     visible = ("skin", "eye_left", "eye_right")
-    hidden = state[:, [3 + PARTS.index(name) for name in visible]].sum(1) < 0.5
-    lengths = np.where(hidden, 1e6, np.where(front, edge_mm, 1.6 * edge_mm))
+    coarse = state[:, [3 + PARTS.index(name) for name in visible]].sum(1) < 0.5
+    coarse |= (state[:, :3] - cut[0]) @ cut[1] < 0.5  # the cut's own surface
+    lengths = np.where(coarse, 1e6, np.where(front, edge_mm, ELSEWHERE_FACTOR * edge_mm))
     for step, refined in refine_to_length(state[:, :3], faces, lengths, levels=3):
         advance(step)
         front, faces = step @ front, refined
