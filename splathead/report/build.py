@@ -14,7 +14,8 @@ from splathead.report.data import RESULT_FILES, Results, load_results, method_la
 from splathead.report.figures import all_figures, inline_svg, save_figure
 from splathead.report.html import Page, build_page
 from splathead.report.panels import ViewMaps, available_methods, choose_samples, load_view, nice_error_range
-from splathead.report.tables import Table, all_tables
+from splathead.report.table_set import all_tables
+from splathead.report.tables import Table
 from splathead.report.typeset import latex, markdown
 from splathead.report.viewer import ViewerMesh, viewer_json, viewer_subject
 from splathead.results import ResultRow, device_name, write_results
@@ -112,7 +113,7 @@ def update_readme(path: Path, results: Results, name: str) -> None:
     if len(pattern.findall(text)) != 1:
         raise ValueError(f"{path}: expected exactly one block {README_BEGIN} ... {README_END}")
     wanted = ("main_surface_all", "main_render_all", "fused", "heldout")
-    blocks = [markdown(table) for table in all_tables(results) if table.key in wanted]
+    blocks = [markdown(table) for table in all_tables(results) if table.key.removesuffix("_fractions") in wanted]
     if not blocks:
         raise ValueError(f"{path}: the results of {name!r} hold no main table to show")
     intro = f"Measured by `configs/{name}.yaml`; made by `scripts/12_make_tables.py --readme`, not by hand."

@@ -27,6 +27,8 @@ METHOD_LABELS = {
 }
 """Names in tables, in the order of rows; other methods follow by name."""
 
+TARGET_NAMES = {"surface": "true surface", "render": "the splats' own 1024 depth"}
+
 LOWER_IS_BETTER = {
     "rmse", "mae", "bias", "normal_error", "interval_violation", "interval_excess", "phase_spread", "chamfer_l1",
     "hausdorff", "hausdorff_95", "lpips", "depth_std", "consistency", "consistency_conflict", "seconds", "peak_memory",
@@ -95,6 +97,24 @@ def published_files(folder: Path, name: str) -> dict[str, list[Path]]:
 def load_results(files: dict[str, list[Path]]) -> Results:
     """Every row of the given files."""
     return Results(tuple(row for paths in files.values() for path in paths for row in read_results(path)))
+
+
+def split_by_scale(results: Results) -> dict[str, Results]:
+    """Key suffix -> rows of datasets with lengths in mm (or without any), and of those in fractions of the diagonal.
+
+    A dataset with both is an error. The suffix is empty where only one kind is present.
+    """
+    units: dict[str, set[str]] = {row.dataset: set() for row in results.rows}
+    for row in results.rows:
+        if is_length(row.metric):
+            units[row.dataset].add(row.unit)
+    mixed = sorted(dataset for dataset, found in units.items() if len(found) > 1)
+    if mixed:
+        raise ValueError(f"datasets {mixed} have lengths in mm and in fractions of the diagonal, expected one")
+    nominal = tuple(row for row in results.rows if units[row.dataset] == {"frac"})
+    known = tuple(row for row in results.rows if units[row.dataset] != {"frac"})
+    parts = {"": known, "_fractions": nominal} if known and nominal else {"": known or nominal}
+    return {suffix: Results(rows) for suffix, rows in parts.items() if rows}
 
 
 def method_label(row_or_name: ResultRow | str) -> str:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from splathead.images import atomic_path
-from splathead.report.data import Results, method_label, method_order, metric_label, shown, unit_label
-from splathead.report.tables import TARGET_NAMES
+from splathead.report.data import (
+    TARGET_NAMES,
+    Results,
+    method_label,
+    method_order,
+    metric_label,
+    shown,
+    split_by_scale,
+    unit_label,
+)  # fmt: skip
 from splathead.results import parse_threshold
 
 if TYPE_CHECKING:
@@ -82,7 +91,8 @@ def save_figure(figure: Figure, folder: Path, key: str, formats: Sequence[str]) 
 def inline_svg(figure: Figure, title: str) -> str:
     """The figure as an ``<svg>`` element whose text and lines take the page's colours."""
     text = figure_bytes(figure, "svg").decode()
-    text = text[text.index("<svg") :].replace(TEXT_COLOUR, "currentColor").replace(LINE_COLOUR, "currentColor")
+    text = re.sub("<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
+    text = text.replace(TEXT_COLOUR, "currentColor").replace(LINE_COLOUR, "currentColor")
     return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
@@ -147,13 +157,12 @@ def f_score_figure(results: Results, target: str) -> Figure | None:
 
 def all_figures(results: Results) -> dict[str, tuple[str, Figure]]:
     """Figures that the results can fill: key -> (title, figure)."""
+    builders = {"comparison": ("Interior errors", comparison_figure), "f_score": ("F-score curves", f_score_figure)}
     figures = {}
-    for target in ("surface", "render"):
-        for key, title, build in (
-            ("comparison", "Interior errors against {}", comparison_figure),
-            ("f_score", "F-score curves against {}", f_score_figure),
-        ):
-            figure = build(results, target)
-            if figure is not None:
-                figures[f"{key}_{target}"] = (title.format(TARGET_NAMES[target]), figure)
+    for suffix, part in split_by_scale(results).items():
+        for target, target_name in TARGET_NAMES.items():
+            for key, (title, build) in builders.items():
+                figure = build(part, target)
+                if figure is not None:
+                    figures[f"{key}_{target}{suffix}"] = (f"{title} against {target_name}", figure)
     return figures

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 
-from splathead.report.data import Results, format_number, method_label, metric_label, unit_label
+from splathead.report.data import TARGET_NAMES, Results, format_number, method_label, metric_label, unit_label
 from splathead.report.panels import (
     DEPTH_COLOURS,
     ERROR_COLOURS,
@@ -21,7 +21,7 @@ from splathead.report.panels import (
     method_picture,
     normals_picture,
 )  # fmt: skip
-from splathead.report.tables import TARGET_NAMES, Table
+from splathead.report.tables import Table
 from splathead.report.typeset import html_table
 from splathead.results import METRICS, ResultRow
 
@@ -51,7 +51,7 @@ def build_page(page: Page) -> str:
         ("maps", "Maps", _maps_section(page)),
         ("meshes", "Meshes", _viewer_section(page)),
         ("comparison", "Comparison", _comparison_section(page)),
-        ("cost", "Reconstruction and cost", _tables(page, lambda key: key in ("heldout", "training", "timings"))),
+        ("cost", "Reconstruction and cost", _tables(page, lambda key: key.startswith(("heldout", "training", "timings")))),
         ("reading", "How to read this", _reading_section(page)),
     ]
     sections = [section for section in sections if section[2]]
@@ -205,9 +205,9 @@ def _comparison_section(page: Page) -> str:
         parts.append(f'<p class="about">Not measured in this run (stages not finished): {stages}.</p>')
     for target in TARGET_NAMES:  # tables of a target, then its figures
         tables = _tables(page, lambda key, target=target: key.startswith(("main", "zones", "surface")) and f"_{target}" in key)
-        figures = [_figure(key, *content) for key, content in page.figures.items() if key.endswith(f"_{target}")]
-        parts += [tables, *figures] if target else []
-    return "".join([*parts, _tables(page, lambda key: key == "fused")])
+        figures = [_figure(key, *content) for key, content in page.figures.items() if f"_{target}" in key]
+        parts += [tables, *figures]
+    return "".join([*parts, _tables(page, lambda key: key.startswith("fused"))])
 
 
 def _figure(key: str, title: str, svg: str) -> str:

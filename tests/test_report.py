@@ -1,0 +1,200 @@
+"""Tables, figures, published results and the README's block: what they say is what the rows say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from synthetic_run import result_rows
+
+from splathead.config import Config, ReportConfig
+from splathead.report import build
+from splathead.report.data import Results, format_number, load_results, published_files
+from splathead.report.figures import all_figures, f_score_figure, figure_bytes, inline_svg
+from splathead.report.table_set import all_tables, main_table
+from splathead.report.tables import NOT_MEASURED, Table, f_thresholds
+from splathead.report.typeset import escape_tex, html_table, latex, markdown
+from splathead.results import ResultRow, write_results
+
+
+def row(metric: str, value: float, unit: str = "mm", **columns) -> ResultRow:
+    fixed = {"experiment": "main", "dataset": "test", "fit": "vanilla", "target": "surface", "split": "test", "views": "all",
+             "zone": "interior", "track": "A", "n": 6}  # fmt: skip
+    return ResultRow(metric=metric, value=value, unit=unit, **{**fixed, **columns})
+
+
+def cell(table: Table, line_label: str, head: str, section: int = 0):
+    column = [label for label, _ in table.heads].index(head)
+    return next(line for line in table.sections[section].lines if line.label == line_label).cells[column]
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return Results(tuple(result_rows()))
+
+
+def test_table_shows_the_rows_numbers():
+    rows = [
+        row("rmse", 0.4125, method="unet", ci_low=0.39, ci_high=0.44), row("rmse", 1.25, method="bilinear"),
+        row("bias", -0.01, method="unet"), row("bias", 0.02, method="bilinear"), row("psnr", 45.678, "dB", method="unet"),
+        row("rmse", -0.8375, method="unet", method_b="bilinear", ci_low=-0.9, ci_high=-0.7),
+        row("bias", -0.03, method="unet", method_b="bilinear", ci_low=-0.9, ci_high=0.7),
+    ]  # fmt: skip
+    table = main_table(Results(tuple(rows)), "surface", "all")
+    assert [line.label for line in table.sections[0].lines] == ["bilinear", "UNet", "UNet − bilinear"]
+    best = cell(table, "UNet", "RMSE ↓")
+    assert (best.text, best.interval, best.best) == ("0.412", "[0.390, 0.440]", True)
+    assert not cell(table, "bilinear", "RMSE ↓").best
+    assert cell(table, "bilinear", "PSNR ↑").text == NOT_MEASURED
+    difference = cell(table, "UNet − bilinear", "RMSE ↓")
+    assert (difference.text, difference.verdict) == ("−0.838", "better")
+    assert cell(table, "UNet − bilinear", "bias → 0").verdict == ""
+    assert cell(table, "UNet", "bias → 0").best
+
+
+def test_best_is_ranked_within_a_track_and_references_are_not_ranked():
+    rows = [
+        row("rmse", 0.1, method="raw_splat", track=""), row("rmse", 0.3, method="splathead", track="C"),
+        row("rmse", 0.4, method="unet"), row("rmse", 0.5, method="bilinear"),
+    ]  # fmt: skip
+    table = main_table(Results(tuple(rows)), "surface", "all")
+    assert [line.label for line in table.sections[0].lines if line.cells[0].best] == ["UNet"]
+
+
+def test_clearly_worse_is_said():
+    interval = {"ci_low": -1.5, "ci_high": -0.5}
+    rows = [row("psnr", -1.0, "dB", method="unet", method_b="bilinear", **interval), row("psnr", 40, "dB", method="unet")]
+    table = main_table(Results(tuple(rows)), "surface", "all")
+    assert cell(table, "UNet − bilinear", "PSNR ↑").verdict == "worse"
+    assert 'class="worse"' in html_table(table)
+
+
+def test_fractions_of_the_diagonal_are_percent():
+    rows = [row("rmse", 0.00123, "frac", method="unet"), row("f_score", 0.5, "frac", method="unet", threshold="0.5%diag")]
+    table = main_table(Results(tuple(rows)), "surface", "all")
+    assert ("RMSE ↓", "% diag") in table.heads and ("F ↑", "@ 0.5 % diag") in table.heads
+    assert cell(table, "UNet", "RMSE ↓").text == "0.123"
+
+
+def test_units_are_never_mixed_in_a_column():
+    rows = [row("rmse", 0.5, method="unet"), row("rmse", 0.001, "frac", method="unet", dataset="capture")]
+    tables = all_tables(Results(tuple(rows)))
+    assert [table.heads[0] for table in tables if table.key.startswith("main")] == [("RMSE ↓", "mm"), ("RMSE ↓", "% diag")]
+
+
+def test_two_rows_for_one_cell_are_an_error():
+    rows = [row("rmse", 0.5, method="unet", seed=0), row("rmse", 0.6, method="unet", seed=1)]
+    with pytest.raises(ValueError, match=r"2 result rows.*differ in.*seed"):
+        main_table(Results(tuple(rows)), "surface", "all")
+
+
+def test_thresholds_shown_are_the_evaluators(results):
+    assert f_thresholds(results) == ["0.1mm", "0.25mm", "0.5mm", "1mm", "2mm"]
+
+
+def test_absent_lpips_is_said_not_guessed(results):
+    heldout = next(table for table in all_tables(results) if table.key == "heldout")
+    assert "LPIPS ↓" in [label for label, _ in heldout.heads]
+    assert NOT_MEASURED in markdown(heldout) and NOT_MEASURED in latex(heldout) and NOT_MEASURED in html_table(heldout)
+
+
+def test_markdown_and_latex_are_rectangular(results):
+    for table in all_tables(results):
+        width = len(table.heads) + 1
+        lines = [line for line in markdown(table).splitlines() if line.startswith("|")]
+        assert len(lines) > 2 and {line.count("|") for line in lines} == {width + 1}
+        text = latex(table)
+        body = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {width - 1}
+        assert text.count("{") == text.count("}")
+        assert not re.search(r"(?<!\\)%", "\n".join(text.splitlines()[2:]))
+
+
+def test_escaping():
+    assert escape_tex("a_b & 5 % − {x}") == r"a\_b \& 5 \% $-$ \{x\}"
+    rows = [row("rmse", 0.5, method="<script>&|_")]
+    table = main_table(Results(tuple(rows)), "surface", "all")
+    assert "<script>" not in html_table(table) and "&lt;script&gt;" in html_table(table)
+    assert r"\|" in markdown(table)
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "value", "text"),
+    [("rmse", "mm", 0.41249, "0.412"), ("bias", "mm", -0.0001, "0.000"), ("bias", "mm", -1.5, "−1.500"),
+     ("coverage", "frac", 0.98765, "98.8"), ("gaussians", "count", 12345.0, "12\u202f345"), ("ssim", "frac", 0.98, "0.980"),
+     ("normal_error", "deg", 5.0, "5.00"), ("consistency", "frac", 0.0012, "0.120")],
+)  # fmt: skip
+def test_numbers_as_text(metric, unit, value, text):
+    assert format_number(metric, unit, value) == text
+
+
+def test_figures_have_the_same_bytes_each_time(results):
+    first, second = (f_score_figure(results, "surface") for _ in range(2))
+    for suffix in ("png", "pdf", "svg"):
+        assert figure_bytes(first, suffix) == figure_bytes(second, suffix), suffix
+
+
+def test_figures_are_made_for_what_was_measured(results):
+    assert set(all_figures(results.where(target="surface"))) == {"comparison_surface", "f_score_surface"}
+    only_rmse = results.where(metric="rmse", target=("surface", "render"))
+    assert set(all_figures(only_rmse)) == {"comparison_surface", "comparison_render"}
+    assert all_figures(Results(())) == {}
+
+
+def test_inline_svg_follows_the_page(results):
+    svg = inline_svg(f_score_figure(results, "surface"), "F")
+    assert svg.startswith("<svg ") and svg.rstrip().endswith("</svg>")
+    assert "currentColor" in svg and 'aria-label="F"' in svg and "#222222" not in svg
+
+
+def config_named(folder: Path, name: str = "quick") -> Config:
+    return Config(name=name, runs_dir=str(folder / "runs"), report=ReportConfig(formats=["png"]))
+
+
+def test_published_results_give_the_same_tables(results, tmp_path):
+    config = config_named(tmp_path)
+    results = results.where(target=("surface", ""), fit="regularised")
+    for path, experiment in (("02_reconstruct_gaussians/heldout.csv", "heldout"), ("07_evaluate_depth/depth.csv", "main")):
+        (config.run_folder / path).parent.mkdir(parents=True)
+        write_results(config.run_folder / path, results.where(experiment=experiment).rows)
+    paths = build.publish(config, tmp_path / "eval")
+    assert [path.name for path in paths] == ["quick_heldout.csv", "quick_depth.csv"]
+    published = load_results(published_files(tmp_path / "eval", "quick"))
+    assert {row.key() for row in published.rows} == {row.key() for row in results.where(experiment=("heldout", "main")).rows}
+    build.build_from_eval(config, tmp_path / "eval", tmp_path / "a")
+    build.build_from_eval(config, tmp_path / "eval", tmp_path / "b")
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert {"tables", "figures"} == {path.parts[0] for path in files} and len(files) > 8
+    assert all((tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes() for path in files)
+    assert "0.627" in (tmp_path / "a/tables/main_surface_all.md").read_text()
+
+
+def test_missing_published_results_are_named(tmp_path):
+    (tmp_path / "other_depth.csv").touch()
+    with pytest.raises(FileNotFoundError, match=r"no quick_<heldout\|.*other_depth.csv"):
+        published_files(tmp_path, "quick")
+
+
+def test_readme_block_is_replaced_and_nothing_else(results, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results:begin -->\nstale \\1 numbers\n<!-- results:end -->\nafter\n")
+    build.update_readme(readme, results, "quick")
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- results:begin -->\n") and text.endswith("<!-- results:end -->\nafter\n")
+    assert "stale" not in text and "Depth against true surface" in text
+    build.update_readme(readme, results, "quick")
+    assert readme.read_text() == text
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match="exactly one block"):
+        build.update_readme(readme, results, "quick")
+    readme.write_text("<!-- results:begin --><!-- results:end -->")
+    with pytest.raises(ValueError, match="no main table"):
+        build.update_readme(readme, Results(()), "quick")
+
+
+def test_nothing_measured_is_no_table():
+    assert all_tables(Results(())) == []
+    only = replace(row("rmse", 0.5, method="unet"), experiment="ablation")
+    assert all_tables(Results((only,))) == []
