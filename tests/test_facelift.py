@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+import yaml
+from conftest import REPOSITORY
 
 from splathead.cameras import camera_yaw_elevation, load_cameras
-from splathead.config import Config
+from splathead.config import Config, load_config
 from splathead.images import read_png, write_png
 from splathead.ply import load_gaussians_ply
+from splathead.reconstruction import reconstruct
 from splathead.subjects.facelift import facelift_subject, find_photos, locate_facelift, run_facelift
 
 # What FaceLift does as far as a caller can see: one folder per photo with its files, the PLY with 8-bit colours, no
 # normals and zero-padded harmonics. The three Gaussians lie at the nose (front, -y), the crown (+z) and the left ear (+x).
 FAKE_INFERENCE = '''
-import argparse, json, os, pathlib, struct, sys
+import argparse, json, math, os, pathlib, struct, sys
 parser = argparse.ArgumentParser()
 parser.add_argument("--input_dir", "-i"); parser.add_argument("--output_dir", "-o")
 parser.add_argument("--auto_crop", action="store_true"); parser.add_argument("--seed", type=int)
@@ -35,13 +39,17 @@ for k, photo in enumerate(sorted(os.listdir(args.input_dir))):
         continue
     names = "x y z red green blue f_dc_0 f_dc_1 f_dc_2".split() + [f"f_rest_{i}" for i in range(45)]
     names += "opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()
-    header = "ply\\nformat binary_little_endian 1.0\\nelement vertex 3\\n"
+    points = [(0, -.5, 0), (0, 0, .6), (.4, 0, 0)]
+    for i in range(500 if mode == "ball" else 0):
+        z, angle = 1 - 2 * (i + .5) / 500, i * 2.399963
+        points.append((.5 * math.sqrt(1 - z * z) * math.cos(angle), .5 * math.sqrt(1 - z * z) * math.sin(angle), .5 * z))
+    header = f"ply\\nformat binary_little_endian 1.0\\nelement vertex {len(points)}\\n"
     kinds = ["uchar" if name in ("red", "green", "blue") else "float" for name in names]
     header += "".join(f"property {kind} {name}\\n" for kind, name in zip(kinds, names)) + "end_header\\n"
     body = b""
-    for x, y, z in [(0, -.5, 0), (0, 0, .6), (.4, 0, 0)]:
+    for x, y, z in points:
         body += struct.pack("<3f3B", x, y, z, 9, 9, 9) + struct.pack("<48f", .1, .2, .3, *[0] * 45)
-        body += struct.pack("<8f", 2, -5, -5, -6, .5, .5, .5, .5)
+        body += struct.pack("<8f", 2, -3.2, -3.2, -4, .5, .5, .5, .5)
     (folder / "gaussians.ply").write_bytes(header.encode() + (body[:50] if mode == "truncated" else body))
     (folder / "input.png").write_bytes(pathlib.Path(args.input_dir, photo).read_bytes())
     for name in ("multiview.png", "output.png", "turntable.mp4"):
@@ -151,3 +159,30 @@ def test_no_photos_and_colliding_names(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match="both be subject 'a_b'"):
         find_photos(tmp_path)
+
+
+@pytest.mark.slow
+def test_photos_to_tables_through_the_pipeline(checkout, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_FACELIFT", "ball")
+    data = yaml.safe_load((REPOSITORY / "configs" / "facelift.yaml").read_text())
+    data["subjects"] |= {"path": str(tmp_path / "photos"), "map_size": 128, "map_yaws": [-15.0, 0.0, 15.0]}
+    data |= {"runs_dir": str(tmp_path / "runs"), "render": {"lr_size": 32}, "device": "cpu"}
+    data["postprocess"], data["fuse"] = {"min_component_px": 30}, {**data["fuse"], "voxel_mm": 4.0, "target_faces": 2000}
+    data["evaluate"] |= {"bootstrap": 100, "mesh_samples": 2000}
+    config = tmp_path / "facelift.yaml"
+    config.write_text(yaml.safe_dump(data))
+    command = [sys.executable, str(REPOSITORY / "run_pipeline.py"), "--config", str(config)]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    folder = tmp_path / "runs" / "facelift"
+    assert len(list(folder.glob("11_fuse_meshes/raw_splat/*/*/mesh.ply"))) == 2
+    assert (folder / "12_make_tables" / "report.html").is_file()
+
+
+def test_the_stage_without_facelift_fails_with_the_remedy(photos, tmp_path, monkeypatch):
+    monkeypatch.delenv("FACELIFT_DIR", raising=False)
+    config = load_config(REPOSITORY / "configs" / "facelift.yaml")
+    config.runs_dir, config.subjects.path = str(tmp_path / "runs"), str(tmp_path / "photos")
+    with pytest.raises(RuntimeError, match=r"no FaceLift: neither reconstruct\.facelift_dir"):
+        reconstruct(config, jobs=1)
+    assert not list((tmp_path / "runs").rglob("*.ply"))

@@ -152,7 +152,7 @@ def load_photos(capture: PosedCapture, frame: HeadFrame, longer_side: int) -> li
         photo = load_photo(view, longer_side)
         return dataclasses.replace(photo, camera=frame.camera(photo.camera))
 
-    with ThreadPoolExecutor() as pool:  # decoding and resizing release the interpreter's lock
+    with ThreadPoolExecutor(max_workers=4) as pool:  # decoding and resizing release the interpreter's lock
         photos = list(pool.map(load, capture.views))
     odd = [view.image for view, photo in zip(capture.views, photos, strict=True) if not photo.has_mask]
     if 0 < len(odd) < len(photos):
