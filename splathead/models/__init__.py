@@ -25,8 +25,9 @@ NO_NETWORK = "none"
 BASELINES = ("nearest", "bilinear", "bicubic", "bilinear_offset", "raw_splat")
 """Methods without a network, see ``splathead.prediction``"""
 
-SURFACE_MARGIN = 0.1
-"""``output_margin`` of networks trained on the true surface, which lies in front of the splats' near"""
+SURFACE_MARGIN = 0.5
+"""``output_margin`` of networks trained on the true surface, which leaves near..far at the nose and at silhouettes;
+as the residual's own limit it switches the clamp off"""
 
 
 def _entry(name: str) -> tuple[str, str]:

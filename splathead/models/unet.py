@@ -38,8 +38,8 @@ class UNetArchitecture:
     zero_init: bool = False
     """zero-initialised output layer"""
     output_margin: float = 0.0
-    """output is clamped to [-margin, 1 + margin] of near..far. 0 is the published clamp; the true surface lies
-    1-2 mm in front of splat depth, so its nearest parts are outside [0, 1] and need a margin"""
+    """output is clamped to [-margin, 1 + margin] of near..far. 0 is the published clamp. The true surface leaves
+    [0, 1]: it lies 1-2 mm in front of splat depth, and falls off behind the input's last pixel at silhouettes"""
 
     def __post_init__(self) -> None:
         if self.base not in ("bicubic", "bilinear"):
