@@ -35,9 +35,9 @@ def _noise_tile() -> np.ndarray:
 def band_noise(points: np.ndarray, rng: np.random.Generator, wavelengths_mm: tuple[float, float]) -> np.ndarray:
     """Unit-RMS isotropic band-limited Gaussian noise [N] at ``points`` [N, 3] mm.
 
-    The tile is stretched so that its band covers ``wavelengths_mm``; a band of another ratio than 1:3 is
-    covered by two stretched tiles. Each use turns and shifts the tile at random, two uses are summed so that
-    no period shows.
+    Two copies of the tile are summed, each turned and shifted at random so that no period shows, one stretched to the
+    band's short end and one to its long end. For a band of ratio 1:3 both fill it exactly; a narrower one is
+    overstepped (``skin_displacement``'s 3 to 8 mm by an eighth).
     """
     low, high = wavelengths_mm
     scales = (low / _TILE_BAND[0], high / _TILE_BAND[1])
