@@ -183,9 +183,11 @@ def write_png(path: Path, image: np.ndarray, compression: int = 1) -> None:
         raise TypeError(f"{path}: image of {image.dtype}, expected uint8 or uint16")
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    encoded, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    if not encoded:
+        raise ValueError(f"{path}: an image of shape {image.shape} cannot be stored as PNG")
     with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), image, [cv2.IMWRITE_PNG_COMPRESSION, compression]):
-            raise OSError(f"{path}: the image could not be written (read-only folder or full disk?)")
+        temporary.write_bytes(data)  # unlike cv2.imwrite, this notices a full disk
 
 
 def encode_normals(normals: np.ndarray) -> np.ndarray:
