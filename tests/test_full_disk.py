@@ -34,7 +34,8 @@ write_png(path, np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8)
     "gaussians.ply": """
 from splathead.gaussians import Gaussians
 from splathead.ply import save_gaussians_ply
-save_gaussians_ply(path, Gaussians(torch.rand(99, 3), torch.rand(99, 3), torch.rand(99, 4), torch.rand(99), torch.rand(99, 1, 3)))""",
+rand = torch.rand
+save_gaussians_ply(path, Gaussians(rand(99, 3), rand(99, 3), rand(99, 4), rand(99), rand(99, 1, 3)))""",
     "results.csv": """
 from splathead.results import ResultRow, write_results
 write_results(path, [ResultRow(experiment=f"e{i}", method="m", metric="seconds", unit="s", value=1.0) for i in range(200)])""",
