@@ -61,7 +61,7 @@ def _find(settings: SubjectsConfig) -> dict[str, Path]:
 
     files: dict[str, Path] = {}
     for path in list_scans(Path(settings.path)):
-        name = subject_name(path)
+        name = subject_name(Path(path.stem))
         if name in files:
             raise ValueError(f"{path} and {files[name]} would both be subject {name!r}; rename one")
         files[name] = path
