@@ -71,6 +71,7 @@ class Stage:
     name: str
     record: dict = field(default_factory=dict)
     _started: float = field(default_factory=time.perf_counter)
+    _worker_peaks_kib: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -135,15 +136,17 @@ class Stage:
             return
         calls = (delayed(_run_item)(function, item, self.folder / item) for item in pending)
         parallel = Parallel(n_jobs=min(jobs, len(pending)), return_as="generator_unordered")
-        for _ in tqdm(parallel(calls), total=len(pending), desc=self.name, unit=unit, dynamic_ncols=True):
-            pass
+        for process, peak in tqdm(parallel(calls), total=len(pending), desc=self.name, unit=unit, dynamic_ncols=True):
+            self._worker_peaks_kib[process] = peak
 
     def close(self) -> None:
         """Mark the stage finished and record seconds and peak memory."""
         self.record["state"] = "done"
         self.record["seconds"] = round(self.record["seconds"] + time.perf_counter() - self._started, 3)
-        usage = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        self.record["peak_memory_mib"] = round(max(self.record["peak_memory_mib"], usage / 1024), 1)
+        # the sum of the processes' own peaks: at least what they held together at any moment
+        self._worker_peaks_kib[os.getpid()] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        usage = sum(self._worker_peaks_kib.values()) / 1024
+        self.record["peak_memory_mib"] = round(max(self.record["peak_memory_mib"], usage), 1)
         write_json(self.folder / "stage.json", {k: v for k, v in self.record.items() if k != "done_before"})
 
 
@@ -165,7 +168,8 @@ def record_group(runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequ
     write_json(runs_dir / name / "stage.json", record)
 
 
-def _run_item(function: Callable[[str, Path], object], item: str, target: Path) -> None:
+def _run_item(function: Callable[[str, Path], object], item: str, target: Path) -> tuple[int, int]:
+    """Make one item; returns the process and its peak resident memory in KiB so far."""
     temporary = target.parent / f".tmp-{target.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -174,6 +178,7 @@ def _run_item(function: Callable[[str, Path], object], item: str, target: Path) 
         os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return os.getpid(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def read_record(folder: Path) -> dict | None:
