@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from splathead.config import TrainConfig
+from splathead.benchmarks.raster import SpeedRow
+from splathead.config import ModelConfig, TrainConfig
 from splathead.losses import depth_loss
 from splathead.models import architecture_for, create_network
 from splathead.synthetic import synthetic_view
@@ -120,3 +121,22 @@ def _measure(step: Callable[[], None], settings: TrainConfig, device: torch.devi
         if elapsed >= seconds:
             images = steps * settings.grad_accum * settings.batch_size
             return Throughput(images / elapsed, peak_memory_mib(device))
+
+
+def training_rows(seconds: float = 10.0) -> list[SpeedRow]:
+    """The published training (UNet base 32, 1024x1024, batch 2 x 4, AMP) per image: the study's kind of loop, ours, ours compiled."""
+    settings = TrainConfig(model=ModelConfig(), target="render")
+    loops = {
+        "published loop": lambda: published_throughput(settings, seconds=seconds),
+        "eager": lambda: training_throughput(settings, seconds=seconds),
+        "compiled": lambda: training_throughput(replace(settings, compile=True), seconds=seconds),
+    }
+    measured = {name: loop() for name, loop in loops.items()}
+    slowest = measured["published loop"].images_per_second
+    return [
+        SpeedRow(
+            "UNet training 1024", name, "an image", 1 / speed.images_per_second, speed.images_per_second / slowest,
+            "published loop", f"{speed.images_per_second:.1f} images/s, {speed.peak_memory_mib:.0f} MiB",
+        )
+        for name, speed in measured.items()
+    ]  # fmt: skip

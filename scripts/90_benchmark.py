@@ -1,0 +1,57 @@
+"""Speed of the rasteriser, the pipeline's steps and training, as ratios measured in one run, with peers where installed.
+
+    python scripts/90_benchmark.py                      everything for this machine
+    python scripts/90_benchmark.py --only raster        raster | steps | fit | training
+    python scripts/90_benchmark.py --device cuda --out eval/benchmark_h200.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from splathead import cli
+
+GROUPS = {"cpu": ("raster", "steps", "fit"), "cuda": ("steps", "fit", "training")}
+
+
+def run() -> None:
+    """Measure, print, write eval/benchmark_<device>.csv."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=("raster", "steps", "fit", "training"), help="groups to measure")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--budget", type=float, default=2.0, help="seconds per measurement (default 2)")
+    parser.add_argument("--out", type=Path, help="CSV file (default eval/benchmark_<device>.csv)")
+    options = parser.parse_args()
+    from splathead.benchmarks.table import to_lines, to_results
+    from splathead.devices import compute_device
+    from splathead.results import write_results
+
+    device = compute_device(options.device).type
+    rows = []
+    for group in options.only or GROUPS[device]:
+        made = measure(group, options.budget)
+        print("\n".join(to_lines(made)), flush=True)
+        rows += made
+    path = options.out or Path("eval") / f"benchmark_{device}.csv"
+    write_results(path, to_results(rows, device))
+    print(f"{len(rows)} rows in {path}")
+
+
+def measure(group: str, budget: float) -> list:
+    """Rows of one group; modules are imported here, so that a group needs only its own packages."""
+    if group == "raster":
+        from splathead.benchmarks.raster import compile_rows, raster_rows
+
+        return [*compile_rows(), *raster_rows(budget)]
+    if group == "training":
+        from splathead.benchmarks.training import training_rows
+
+        return training_rows(5 * budget)
+    from splathead.benchmarks.pipeline import fit_rows, step_rows
+
+    return fit_rows() if group == "fit" else step_rows(budget)
+
+
+if __name__ == "__main__":
+    cli.main(run)
