@@ -73,7 +73,7 @@ class FitConfig:
 
     presets: list[str] = field(default_factory=lambda: ["regularised"])
     """which fits to make of each subject: vanilla, regularised"""
-    iterations: int = 600
+    iterations: int = 400
     max_gaussians: int = 12000
     """upper bound: the start and densification stay below it"""
     sh_degree: int = 0
@@ -81,12 +81,12 @@ class FitConfig:
     background: str = "random"
     """colour behind the subject while fitting: random (a new one each step), black or white"""
     ssim_weight: float = 0.2
-    lr_means: float = 5e-4
+    lr_means: float = 1e-3
     """learning rate of positions, as a fraction of half the frame's width at the subject (226 mm on FaceLift's rig)"""
-    lr_means_final: float = 0.02
+    lr_means_final: float = 0.05
     """positions: fraction of the learning rate that is left at the end (exponential decay)"""
-    lr_scales: float = 1e-2
-    lr_rotations: float = 2e-3
+    lr_scales: float = 1.5e-2
+    lr_rotations: float = 6e-3
     lr_opacities: float = 5e-2
     lr_colours: float = 2e-2
     """learning rate of the base colour's harmonic; the higher ones have a twentieth of it"""
@@ -96,7 +96,7 @@ class FitConfig:
     densify_from: float = 0.1
     """fraction of the iterations after which densification starts"""
     densify_until: float = 0.6
-    densify_every: int = 100
+    densify_every: int = 40
     densify_grad: float = 3e-4
     """grow where the mean gradient of the projected centre (in normalised device units, as in 3DGS) exceeds this"""
     split_scale: float = 5e-3
@@ -108,7 +108,7 @@ class FitConfig:
     """weight of the mean standard deviation, as a fraction of half the frame's width at the subject"""
     opacity_regulariser: float = 0.0
     """weight of the mean opacity"""
-    depth_variance_regulariser: float = 1e-3
+    depth_variance_regulariser: float = 3e-3
     """weight of the depth standard deviation along the ray (mm), `regularised` preset only"""
     depth_from: float = 0.13
     """fraction of the iterations after which the depth regulariser starts"""
@@ -286,6 +286,8 @@ class ReportConfig:
     formats: list[str] = field(default_factory=lambda: ["png", "pdf"])
     views: int = 4
     """views shown in the report"""
+    subjects: int = 1
+    """heads in the report's mesh viewer"""
     mesh_faces: int = 20_000
     """faces of the meshes embedded in the report's viewer"""
     from_eval: str = ""
