@@ -30,7 +30,7 @@ def step_rows(budget: float = 2.0) -> list[SpeedRow]:
     mask = depth > 0
     rows = [
         SpeedRow("ray casting 1024", "splathead", "one view", best_seconds(lambda: caster.cast(camera), budget)),
-        SpeedRow("mesh evaluation 1024", "splathead", "one map", best_seconds(lambda: evaluate_mesh(noisy, mask, truth), budget)),
+        SpeedRow("mesh evaluation 1024", "splathead", "one map", best_seconds(lambda: evaluate_mesh(noisy, mask, truth), budget)),  # noqa: E501
     ]
     return [*rows, *inference_rows(budget)]
 

@@ -124,7 +124,7 @@ def _measure(step: Callable[[], None], settings: TrainConfig, device: torch.devi
 
 
 def training_rows(seconds: float = 10.0) -> list[SpeedRow]:
-    """The published training (UNet base 32, 1024x1024, batch 2 x 4, AMP) per image: the study's kind of loop, ours, ours compiled."""
+    """The published training (UNet base 32, 1024x1024, batch 2 x 4, AMP): the study's kind of loop, ours, ours compiled."""
     settings = TrainConfig(model=ModelConfig(), target="render")
     loops = {
         "published loop": lambda: published_throughput(settings, seconds=seconds),
