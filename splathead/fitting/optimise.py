@@ -79,7 +79,7 @@ def fit_views(
     if len(points) > config.max_gaussians:
         chosen = np.sort(rng.choice(len(points), config.max_gaussians, replace=False))
         points, colours = points[chosen], colours[chosen]
-    start = initial_gaussians(points, colours, sh_degree=config.sh_degree, extent=extent, unit=unit, rng=rng)
+    start = initial_gaussians(points, colours, sh_degree=config.sh_degree, extent=extent, unit=unit)
     optimiser = GaussianOptimiser(start.to(device), config, extent)
     density = DensityControl(optimiser, config, extent, rng)
     order = _view_order(len(views), rng)
