@@ -52,6 +52,7 @@ def rasterize(
 def median_depth(gaussians: Gaussians, camera: Camera, settings: RasterSettings) -> Tensor:
     """See :func:`splathead.raster.interface.median_depth`."""
     from splathead.raster.cpu.autograd import rasterize_median_depth
+    from splathead.raster.cpu.layout import GaussianArrays
 
-    arrays = tuple(tensor.detach().contiguous().numpy() for tensor in _parameters(gaussians))
+    arrays = GaussianArrays(*(tensor.detach().contiguous().numpy() for tensor in _parameters(gaussians)))
     return torch.from_numpy(rasterize_median_depth(arrays, camera, settings)).to(gaussians.means.device)

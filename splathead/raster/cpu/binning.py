@@ -15,8 +15,9 @@ _DIGITS = 1 << _DIGIT_BITS
 
 
 @kernel
-def sort_by_depth(depths, tile_counts):
-    """Indices (int32) of splats with ``tile_counts`` > 0, near to far; equal depths keep index order."""
+def sort_by_depth(splats):
+    """Indices (int32) of the splats that touch a tile, near to far; equal depths keep index order."""
+    depths, tile_counts = splats.depths, splats.tile_counts
     total = depths.shape[0]
     keys, indices = np.empty(total, np.uint32), np.empty(total, np.int32)
     bits = depths.view(np.uint32)  # positive floats order like their bit patterns
@@ -54,8 +55,9 @@ def sort_by_depth(depths, tile_counts):
 
 
 @inline
-def _list_sizes(rects, tile_counts, tiles_x, tiles_y):
+def _list_sizes(splats, tiles_x, tiles_y):
     """Splats per tile [tiles_y + 1, tiles_x + 1], from the rectangles' corners by two prefix sums."""
+    rects, tile_counts = splats.rects, splats.tile_counts
     sizes = np.zeros((tiles_y + 1, tiles_x + 1), np.int64)
     for i in range(tile_counts.shape[0]):
         if tile_counts[i] > 0:
@@ -74,15 +76,14 @@ def _list_sizes(rects, tile_counts, tiles_x, tiles_y):
 
 
 @kernel
-def bin_into_tiles(order, rects, tile_counts, tiles_x, tile_starts, pair_splats, pair_slots, splat_slots):
-    """Deal the splats of ``order`` to the tiles of their ``rects``.
+def bin_into_tiles(sorted_splats, splats, lists, splat_slots):
+    """Deal the splats to the tiles of their rectangles in sorted order, filling ``lists`` but for its ``order``.
 
-    Fills tile_starts [tiles + 1]; pair_splats [pairs]: splat of each (tile, splat) pair, tile by tile,
-    near to far. Every pair also owns a slot, and the slots of splat i are the consecutive ones
-    splat_slots[i] .. splat_slots[i + 1]; pair_slots [pairs] says which slot a pair has.
+    The slots of splat i are the consecutive ones splat_slots[i] .. splat_slots[i + 1] ([N + 1]).
     """
+    rects, tile_counts, tiles_x, tile_starts = splats.rects, splats.tile_counts, lists.tiles_x, lists.starts
     tiles_y = (tile_starts.shape[0] - 1) // tiles_x
-    sizes = _list_sizes(rects, tile_counts, tiles_x, tiles_y)
+    sizes = _list_sizes(splats, tiles_x, tiles_y)
     cursors = np.empty(tiles_x * tiles_y, np.int64)
     start = 0
     for tile in range(cursors.shape[0]):
@@ -94,15 +95,14 @@ def bin_into_tiles(order, rects, tile_counts, tiles_x, tile_starts, pair_splats,
         splat_slots[i] = start
         start += tile_counts[i]
     splat_slots[tile_counts.shape[0]] = start
-    for j in range(order.shape[0]):
-        i = order[j]
+    for i in sorted_splats:
         tile, width, column = rects[i, 2] * tiles_x + rects[i, 0], rects[i, 1] - rects[i, 0], 0
         # One loop over the rectangle rather than two: half the mispredicted branches, which dominate here.
         for slot in range(splat_slots[i], splat_slots[i + 1]):
             position = cursors[tile]
             cursors[tile] = position + 1
-            pair_splats[position] = i
-            pair_slots[position] = slot
+            lists.pair_splats[position] = i
+            lists.pair_slots[position] = slot
             column += 1
             row_ends = column == width
             tile += tiles_x - width + 1 if row_ends else 1

@@ -24,6 +24,7 @@ from splathead.raster.cpu.layout import (
     TILE,
     WHITEN_X,
     WHITEN_Y,
+    TilePlace,
 )
 from splathead.raster.cpu.parallel import next_item
 from splathead.raster.cpu.simd import (
@@ -64,11 +65,11 @@ def block_span(centre, extent):
 
 
 @inline
-def splat_geometry(records, splat, tile_x, tile_y):
+def splat_geometry(records, splat, place):
     """The splat's centre relative to the tile, its whitening transform and log2 opacity."""
     return (
-        records[splat, MEAN_X] - np.float32(tile_x * TILE),
-        records[splat, MEAN_Y] - np.float32(tile_y * TILE),
+        records[splat, MEAN_X] - np.float32(place.x * TILE),
+        records[splat, MEAN_Y] - np.float32(place.y * TILE),
         records[splat, WHITEN_X],
         records[splat, WHITEN_X] * records[splat, SHEAR],
         records[splat, WHITEN_Y],
@@ -93,9 +94,9 @@ def tile_is_opaque(transmittance, base, limit):
 
 
 @inline
-def composite_splat(splat, position, tile_x, tile_y, base, records, transmittance, stops, sums, channels):
+def composite_splat(splat, position, place, records, ends, sums, channels):
     """Add one splat, the ``position``-th of the tile's list, to the blocks of the tile that its box touches."""
-    mean_x, mean_y, whiten_x, sheared, whiten_y, log2_opacity = splat_geometry(records, splat, tile_x, tile_y)
+    mean_x, mean_y, whiten_x, sheared, whiten_y, log2_opacity = splat_geometry(records, splat, place)
     first_x, last_x = block_span(mean_x, records[splat, EXTENT_X])
     first_y, last_y = block_span(mean_y, records[splat, EXTENT_Y])
     features = broadcast_each(records, splat, FEATURES, channels)
@@ -109,46 +110,43 @@ def composite_splat(splat, position, tile_x, tile_y, base, records, transmittanc
             block = block_y * BLOCKS_PER_SIDE + block_x
             u1 = (offset_x + np.float32(block_x * BLOCK)) * whiten_x - shift
             log2_alpha = row_log2 - u1 * u1
-            lane = base + block * LANES
-            before = load(transmittance, lane)
+            lane = place.base + block * LANES
+            before = load(ends.transmittance, lane)
             counts = (log2_alpha >= LOG2_ALPHA_MIN) & (before > TRANSMITTANCE_LIMIT)
             # No branch: most blocks of the box have a pixel that counts, and lanes that do not get weight 0.
             weight = before * select(counts, minimum(exp2(log2_alpha), ALPHA_LIMIT), ZERO)
             after = before - weight
-            store(transmittance, lane, after)
+            store(ends.transmittance, lane, after)
             add_to_each(sums, block * (LANES * len(channels)), weight, features)
             finished = counts & (after <= TRANSMITTANCE_LIMIT)
             if any_lane(finished):
-                store(stops, lane, select(finished, position, load(stops, lane)))
+                store(ends.stops, lane, select(finished, position, load(ends.stops, lane)))
 
 
 @inline
-def composite_tile(tile_x, tile_y, base, start, end, pair_splats, records, transmittance, stops, sums, channels):
-    """Composite pairs start .. end into the tile's buffers; returns where it stopped because the tile is opaque."""
+def composite_tile(start, end, place, pair_splats, records, ends, sums, channels):
+    """Composite pairs start .. end of a tile; returns where it stopped because the tile is opaque."""
     for block in range(BLOCKS_PER_TILE):
-        store(transmittance, base + block * LANES, broadcast(ONE))
-        store(stops, base + block * LANES, broadcast(np.float32(end - start)))
+        store(ends.transmittance, place.base + block * LANES, broadcast(ONE))
+        store(ends.stops, place.base + block * LANES, broadcast(np.float32(end - start)))
     sums[:] = ZERO
     pair = start
     while pair < end:
         pause = min(pair + _SPLATS_PER_CHECK, end)
         while pair < pause:
             prefetch_splat(records, pair_splats, pair, end)
-            position = np.float32(pair - start)
-            composite_splat(
-                pair_splats[pair], position, tile_x, tile_y, base, records, transmittance, stops, sums, channels
-            )
+            composite_splat(pair_splats[pair], np.float32(pair - start), place, records, ends, sums, channels)
             pair += 1
-        if tile_is_opaque(transmittance, base, TRANSMITTANCE_LIMIT):
+        if tile_is_opaque(ends.transmittance, place.base, TRANSMITTANCE_LIMIT):
             break
     return pair
 
 
 @inline
-def copy_to_image(rows, tile_x, tile_y, plane):
+def copy_to_image(rows, place, plane):
     """Copy a row-major tile to its place in an image plane [H, W]."""
     height, width = plane.shape
-    x0, y0 = tile_x * TILE, tile_y * TILE
+    x0, y0 = place.x * TILE, place.y * TILE
     for y in range(min(TILE, height - y0)):
         for x in range(min(TILE, width - x0)):
             plane[y0 + y, x0 + x] = rows[y * TILE + x]
@@ -161,63 +159,58 @@ def block_corner(block):
 
 
 @inline
-def write_tile(tile_x, tile_y, base, transmittance, sums, rows, image, alpha, channels):
-    """Tile buffers (block by block) to the image (row by row), by way of the buffer ``rows``."""
-    for channel in range(image.shape[0]):
+def write_tile(place, transmittance, sums, rows, frame, channels):
+    """A tile's sums and transmittance (block by block) to the frame (row by row), by way of the buffer ``rows``."""
+    for channel in range(frame.features.shape[0]):
         for block in range(BLOCKS_PER_TILE):
             store_rows(rows, block_corner(block), TILE, load(sums, (block * len(channels) + channel) * LANES))
-        copy_to_image(rows, tile_x, tile_y, image[channel])
+        copy_to_image(rows, place, frame.features[channel])
     for block in range(BLOCKS_PER_TILE):
-        store_rows(rows, block_corner(block), TILE, ONE - load(transmittance, base + block * LANES))
-    copy_to_image(rows, tile_x, tile_y, alpha)
+        store_rows(rows, block_corner(block), TILE, ONE - load(transmittance, place.base + block * LANES))
+    copy_to_image(rows, place, frame.alpha)
 
 
 @inline
-def clear_tile(tile_x, tile_y, plane):
-    """Zero a tile of an image plane [H, W]."""
-    height, width = plane.shape
-    for y in range(tile_y * TILE, min(tile_y * TILE + TILE, height)):
-        for x in range(tile_x * TILE, min(tile_x * TILE + TILE, width)):
-            plane[y, x] = ZERO
+def clear_tile(place, frame, rows):
+    """Zero a tile of the frame."""
+    rows[:] = ZERO
+    for channel in range(frame.features.shape[0]):
+        copy_to_image(rows, place, frame.features[channel])
+    copy_to_image(rows, place, frame.alpha)
+
+
+@inline
+def tile_place(tile, tiles_x):
+    """Place of the ``tile``-th tile."""
+    return TilePlace(tile % tiles_x, tile // tiles_x, tile * (TILE * TILE))
 
 
 @kernel
-def composite(
-    counter, items, tile_order, tiles_x, tile_starts, pair_splats, records,
-    image, alpha, transmittance, stops, tile_stops, channels,
-):  # fmt: skip
-    """Composite every tile into image [C, H, W] and alpha [H, W].
+def composite(counter, items, lists, records, frame, ends, channels):
+    """Composite every tile into ``frame`` and fill ``ends`` for the gradient.
 
-    For the gradient it also fills tile_stops [tiles] (end of the tile's used pairs) and, tile by tile
-    and block by block, ``transmittance`` [tiles * 1024] and ``stops``: the position in the tile's
-    list of the splat that finished the pixel, or the list's length. ``channels`` is a tuple whose
-    length is the number of features in the records, C padded.
+    ``channels`` is a tuple whose length is the number of features in the records, C padded.
     """
-    sums = np.empty(BLOCKS_PER_TILE * LANES * len(channels), np.float32)
-    rows = np.empty(TILE * TILE, np.float32)
+    sums, rows = np.empty(BLOCKS_PER_TILE * LANES * len(channels), np.float32), np.empty(TILE * TILE, np.float32)
     while True:
         item = next_item(counter)
         if item >= items:
             break
-        tile = tile_order[item]
-        tile_x, tile_y, base = tile % tiles_x, tile // tiles_x, tile * (TILE * TILE)
-        start, end = tile_starts[tile], tile_starts[tile + 1]
+        tile = lists.order[item]
+        place = tile_place(tile, lists.tiles_x)
+        start, end = lists.starts[tile], lists.starts[tile + 1]
         if start == end:
-            tile_stops[tile] = end
-            for channel in range(image.shape[0]):
-                clear_tile(tile_x, tile_y, image[channel])
-            clear_tile(tile_x, tile_y, alpha)
+            ends.pairs[tile] = end
+            clear_tile(place, frame, rows)
         else:
-            tile_stops[tile] = composite_tile(
-                tile_x, tile_y, base, start, end, pair_splats, records, transmittance, stops, sums, channels
-            )
-            write_tile(tile_x, tile_y, base, transmittance, sums, rows, image, alpha, channels)
+            ends.pairs[tile] = composite_tile(start, end, place, lists.pair_splats, records, ends, sums, channels)
+            write_tile(place, ends.transmittance, sums, rows, frame, channels)
 
 
 @inline
-def median_splat(splat, tile_x, tile_y, records, depth, transmittance, median):
+def median_splat(splat, place, records, depth, transmittance, median):
     """Let one splat take the pixels of the tile whose transmittance it brings to 0.5 or less."""
-    mean_x, mean_y, whiten_x, sheared, whiten_y, log2_opacity = splat_geometry(records, splat, tile_x, tile_y)
+    mean_x, mean_y, whiten_x, sheared, whiten_y, log2_opacity = splat_geometry(records, splat, place)
     first_x, last_x = block_span(mean_x, records[splat, EXTENT_X])
     first_y, last_y = block_span(mean_y, records[splat, EXTENT_Y])
     offset_x, offset_y = load(LANE_X, 0) - mean_x, load(LANE_Y, 0) - mean_y
@@ -238,23 +231,23 @@ def median_splat(splat, tile_x, tile_y, records, depth, transmittance, median):
 
 
 @kernel
-def median_depth(counter, items, tile_order, tiles_x, tile_starts, pair_splats, records, depths, image):
+def median_depth(counter, items, lists, splats, image):
     """image [H, W]: depth of the splat at which the transmittance falls to 0.5 or less, 0 where none does."""
-    transmittance = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
-    median, rows = np.empty(BLOCKS_PER_TILE * LANES, np.float32), np.empty(TILE * TILE, np.float32)
+    transmittance, rows = np.empty(BLOCKS_PER_TILE * LANES, np.float32), np.empty(TILE * TILE, np.float32)
+    median = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
     while True:
         item = next_item(counter)
         if item >= items:
             break
-        tile = tile_order[item]
-        tile_x, tile_y = tile % tiles_x, tile // tiles_x
+        tile = lists.order[item]
+        place = tile_place(tile, lists.tiles_x)
         transmittance[:] = ONE
         median[:] = ZERO
-        for pair in range(tile_starts[tile], tile_starts[tile + 1]):
-            splat = pair_splats[pair]
-            median_splat(splat, tile_x, tile_y, records, depths[splat], transmittance, median)
+        for pair in range(lists.starts[tile], lists.starts[tile + 1]):
+            splat = lists.pair_splats[pair]
+            median_splat(splat, place, splats.records, splats.depths[splat], transmittance, median)
             if pair % _SPLATS_PER_CHECK == 0 and tile_is_opaque(transmittance, 0, HALF):
                 break
         for block in range(BLOCKS_PER_TILE):
             store_rows(rows, block_corner(block), TILE, load(median, block * LANES))
-        copy_to_image(rows, tile_x, tile_y, image)
+        copy_to_image(rows, place, image)

@@ -24,6 +24,7 @@ from splathead.raster.cpu.composite import (
     block_corner,
     block_span,
     splat_geometry,
+    tile_place,
 )
 from splathead.raster.cpu.jit import inline, kernel
 from splathead.raster.cpu.layout import (
@@ -61,39 +62,39 @@ from splathead.raster.cpu.simd import (
 
 
 @inline
-def copy_from_image(plane, tile_x, tile_y, rows):
+def copy_from_image(plane, place, rows):
     """Copy a tile of an image plane [H, W] to a row-major buffer; pixels outside the image keep what the buffer holds."""
     height, width = plane.shape
-    x0, y0 = tile_x * TILE, tile_y * TILE
+    x0, y0 = place.x * TILE, place.y * TILE
     for y in range(min(TILE, height - y0)):
         for x in range(min(TILE, width - x0)):
             rows[y * TILE + x] = plane[y0 + y, x0 + x]
 
 
 @inline
-def read_channel(tile_x, tile_y, grad_plane, channel, rows, grads, channels):
+def read_channel(place, plane, channel, rows, grads, channels):
     """One channel of the tile's incoming gradient, from image rows to blocks."""
-    copy_from_image(grad_plane, tile_x, tile_y, rows)
+    copy_from_image(plane, place, rows)
     for block in range(BLOCKS_PER_TILE):
         store(grads, (block * (len(channels) + 1) + channel) * LANES, load_rows(rows, block_corner(block), TILE))
 
 
 @inline
-def read_tile(tile_x, tile_y, grad_image, grad_alpha, rows, grads, channels):
+def read_tile(place, frame_grad, rows, grads, channels):
     """The tile's incoming gradients to ``grads``: per block the channels, then alpha."""
     rows[:] = ZERO
-    for channel in range(grad_image.shape[0]):
-        read_channel(tile_x, tile_y, grad_image[channel], channel, rows, grads, channels)
-    read_channel(tile_x, tile_y, grad_alpha, len(channels), rows, grads, channels)
+    for channel in range(frame_grad.features.shape[0]):
+        read_channel(place, frame_grad.features[channel], channel, rows, grads, channels)
+    read_channel(place, frame_grad.alpha, len(channels), rows, grads, channels)
 
 
 @inline
-def splat_gradient(splat, position, tile_x, tile_y, base, records, stops, transmittance, behind, grads, channels):
+def splat_gradient(splat, position, place, records, stops, transmittance, behind, grads, channels):
     """One splat's gradient line from one tile, as a vector in the order of layout.py's GRAD columns.
 
     ``transmittance`` is that behind the splat and becomes that in front of it; ``behind`` is R.
     """
-    mean_x, mean_y, whiten_x, sheared, whiten_y, log2_opacity = splat_geometry(records, splat, tile_x, tile_y)
+    mean_x, mean_y, whiten_x, sheared, whiten_y, log2_opacity = splat_geometry(records, splat, place)
     first_x, last_x = block_span(mean_x, records[splat, EXTENT_X])
     first_y, last_y = block_span(mean_y, records[splat, EXTENT_Y])
     features = broadcast_each(records, splat, FEATURES, channels)
@@ -110,7 +111,7 @@ def splat_gradient(splat, position, tile_x, tile_y, base, records, stops, transm
             block = block_y * BLOCKS_PER_SIDE + block_x
             u1 = (offset_x + np.float32(block_x * BLOCK)) * whiten_x - shift
             log2_alpha = row_log2 - u1 * u1
-            counts = (log2_alpha >= LOG2_ALPHA_MIN) & (load(stops, base + block * LANES) >= position)
+            counts = (log2_alpha >= LOG2_ALPHA_MIN) & (load(stops, place.base + block * LANES) >= position)
             if any_lane(counts):
                 unclamped = exp2(log2_alpha)
                 alpha = select(counts, minimum(unclamped, ALPHA_LIMIT), ZERO)
@@ -139,29 +140,26 @@ def splat_gradient(splat, position, tile_x, tile_y, base, records, stops, transm
 
 
 @kernel
-def composite_backward(
-    counter, items, tile_order, tiles_x, tile_starts, tile_stops, pair_splats, pair_slots, records,
-    transmittance, stops, grad_image, grad_alpha, pair_grads, channels,
-):  # fmt: skip
+def composite_backward(counter, items, lists, records, ends, frame_grad, pair_grads, channels):
     """Fill pair_grads [pairs * 16]: the gradient line in every pair's slot, zero for pairs behind an opaque tile's end.
 
-    ``transmittance``, ``stops`` and ``tile_stops`` are what ``composite`` left.
+    ``ends`` is what ``composite`` left and ``frame_grad`` the gradient of its frame.
     """
-    running = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
-    behind = np.empty(BLOCKS_PER_TILE * LANES, np.float32)
+    transmittance, behind = np.empty(BLOCKS_PER_TILE * LANES, np.float32), np.empty(BLOCKS_PER_TILE * LANES, np.float32)
     grads = np.zeros(BLOCKS_PER_TILE * LANES * (len(channels) + 1), np.float32)  # padding channels stay zero
     rows = np.empty(TILE * TILE, np.float32)
+    pair_splats, pair_slots, stops = lists.pair_splats, lists.pair_slots, ends.stops
     while True:
         item = next_item(counter)
         if item >= items:
             break
-        tile = tile_order[item]
-        start, stop, end = tile_starts[tile], tile_stops[tile], tile_starts[tile + 1]
+        tile = lists.order[item]
+        start, stop, end = lists.starts[tile], ends.pairs[tile], lists.starts[tile + 1]
         if start == end:
             continue
-        tile_x, tile_y, base = tile % tiles_x, tile // tiles_x, tile * (TILE * TILE)
-        read_tile(tile_x, tile_y, grad_image, grad_alpha, rows, grads, channels)
-        running[:] = transmittance[base : base + TILE * TILE]
+        place = tile_place(tile, lists.tiles_x)
+        read_tile(place, frame_grad, rows, grads, channels)
+        transmittance[:] = ends.transmittance[place.base : place.base + TILE * TILE]
         behind[:] = ZERO
         for pair in range(stop, end):
             store(pair_grads, np.intp(pair_slots[pair]) * GRAD_LINE, broadcast(ZERO))
@@ -170,7 +168,5 @@ def composite_backward(
                 prefetch(records, np.intp(pair_splats[pair - PREFETCH_DISTANCE]) * RECORD)
                 prefetch(pair_grads, np.intp(pair_slots[pair - PREFETCH_DISTANCE]) * GRAD_LINE)
             position = np.float32(pair - start)
-            line = splat_gradient(
-                pair_splats[pair], position, tile_x, tile_y, base, records, stops, running, behind, grads, channels
-            )
+            line = splat_gradient(pair_splats[pair], position, place, records, stops, transmittance, behind, grads, channels)
             store(pair_grads, np.intp(pair_slots[pair]) * GRAD_LINE, line)

@@ -35,7 +35,7 @@ def find_cache_root() -> Path | None:
     cache folder because the installed package may be read-only.
     """
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     cpu = (numba.config.CPU_NAME or get_host_cpu_name(), numba.config.CPU_FEATURES)
     digest.update(repr((numba.__version__, llvmlite.__version__, platform.python_version(), cpu)).encode())

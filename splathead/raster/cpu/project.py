@@ -53,17 +53,18 @@ _TWO = np.float32(2.0)
 
 
 @inline
-def gather(first, count, means, log_scales, quaternions, opacity_logits, pose, near, buffer, in_front):
+def gather(first, count, gaussians, view, buffer, in_front):
     """Transpose Gaussians first .. first + count into ``buffer`` rows, moving centres to the camera frame.
 
-    ``pose`` is the float64 rotation (row major) and translation. Unused lanes, and those not in
-    front of the near plane (``in_front`` False), get a harmless Gaussian.
+    Centres are transformed in float64: depth order and position then do not depend on the origin.
+    Unused lanes, and those not in front of the near plane (``in_front`` False), get a harmless Gaussian.
     """
+    means, pose = gaussians.means, view.pose
     for lane in range(LANES):
         i = first + min(lane, count - 1)
         px, py, pz = np.float64(means[i, 0]), np.float64(means[i, 1]), np.float64(means[i, 2])
         z = pose[6] * px + pose[7] * py + pose[8] * pz + pose[11]
-        in_front[lane] = lane < count and z > near
+        in_front[lane] = lane < count and z > view.near
         if in_front[lane]:
             buffer[X * LANES + lane] = np.float32(pose[0] * px + pose[1] * py + pose[2] * pz + pose[9])
             buffer[Y * LANES + lane] = np.float32(pose[3] * px + pose[4] * py + pose[5] * pz + pose[10])
@@ -73,10 +74,10 @@ def gather(first, count, means, log_scales, quaternions, opacity_logits, pose, n
             buffer[Y * LANES + lane] = np.float32(0.0)
             buffer[Z * LANES + lane] = _ONE
         for k in range(3):
-            buffer[(LOG_SCALE + k) * LANES + lane] = log_scales[i, k]
+            buffer[(LOG_SCALE + k) * LANES + lane] = gaussians.log_scales[i, k]
         for k in range(4):
-            buffer[(QUATERNION + k) * LANES + lane] = quaternions[i, k]
-        buffer[LOGIT * LANES + lane] = opacity_logits[i]
+            buffer[(QUATERNION + k) * LANES + lane] = gaussians.quaternions[i, k]
+        buffer[LOGIT * LANES + lane] = gaussians.opacity_logits[i]
 
 
 @inline
@@ -121,8 +122,9 @@ def rotation_matrix(w, x, y, z):
 
 
 @inline
-def jacobian_rows(slope_x, slope_y, inverse_z, lens, pose):
+def jacobian_rows(slope_x, slope_y, inverse_z, view):
     """The two rows of J R: derivative of the pixel position with respect to world position, slopes clamped."""
+    lens, pose = view.lens, view.pose
     clamped_x = minimum(maximum(slope_x, lens[MIN_SLOPE_X]), lens[MAX_SLOPE_X])
     clamped_y = minimum(maximum(slope_y, lens[MIN_SLOPE_Y]), lens[MAX_SLOPE_Y])
     along_x, along_y = lens[FX] * inverse_z, lens[FY] * inverse_z
@@ -183,18 +185,19 @@ def covariance_factor(px0, px1, px2, py0, py1, py2, dilation):
 
 
 @inline
-def project_lanes(buffer, lens, pose, antialiased, fields):
+def project_lanes(buffer, view, fields):
     """Splat geometry of the 16 Gaussians in ``buffer``, written to ``fields`` as rows in record order."""
+    lens = view.lens
     inverse_z = _ONE / load(buffer, Z * LANES)
     slope_x, slope_y = load(buffer, X * LANES) * inverse_z, load(buffer, Y * LANES) * inverse_z
     w, x, y, z, _ = load_unit_quaternion(buffer)
-    jx0, jx1, jx2, jy0, jy1, jy2, _, _ = jacobian_rows(slope_x, slope_y, inverse_z, lens, pose)
+    jx0, jx1, jx2, jy0, jy1, jy2, _, _ = jacobian_rows(slope_x, slope_y, inverse_z, view)
     px0, px1, px2, py0, py1, py2 = projected_axes(
         jx0, jx1, jx2, jy0, jy1, jy2, rotation_matrix(w, x, y, z), load_scales(buffer)
     )
     a, d, whiten_x, shear, whiten_y, det, area_squared = covariance_factor(px0, px1, px2, py0, py1, py2, lens[DILATION])
     opacity = load_opacity(buffer)
-    if antialiased:
+    if view.antialiased:
         opacity = opacity * sqrt(area_squared / det)
     log2_opacity = log2(opacity)
     cutoff = maximum((log2_opacity - _LOG2_ALPHA_MIN) * _TWO_LN_2, np.float32(0.0))
@@ -215,46 +218,48 @@ def tile_span(centre, extent, size):
     return np.int32(low) // TILE, min(np.int32(high) // TILE + 1, (size + TILE - 1) // TILE)
 
 
+@inline
+def write_splat(i, lane, fields, features, offsets, view, splats):
+    """Move lane ``lane`` of ``fields`` to splat ``i``, with its features; leaves it culled if it misses the image."""
+    mean_x, mean_y = fields[MEAN_X * LANES + lane], fields[MEAN_Y * LANES + lane]
+    if offsets.shape[0] > 0:
+        mean_x, mean_y = mean_x + offsets[i, 0], mean_y + offsets[i, 1]
+    extent_x, extent_y = fields[EXTENT_X * LANES + lane], fields[EXTENT_Y * LANES + lane]
+    # Written so that NaN and infinite extents fail the test.
+    on_screen = mean_x + extent_x >= 0 and mean_x - extent_x <= view.width and extent_x < np.inf
+    on_screen &= mean_y + extent_y >= 0 and mean_y - extent_y <= view.height and extent_y < np.inf
+    if not (on_screen and extent_x > 0):
+        return
+    x0, x1 = tile_span(mean_x, extent_x, view.width)
+    y0, y1 = tile_span(mean_y, extent_y, view.height)
+    rects, records = splats.rects, splats.records
+    rects[i, 0], rects[i, 1], rects[i, 2], rects[i, 3] = np.int16(x0), np.int16(x1), np.int16(y0), np.int16(y1)
+    splats.tile_counts[i] = (x1 - x0) * (y1 - y0)
+    records[i, MEAN_X], records[i, MEAN_Y] = mean_x, mean_y
+    for k in range(WHITEN_X, FEATURES):
+        records[i, k] = fields[k * LANES + lane]
+    for k in range(features.shape[1]):
+        records[i, FEATURES + k] = features[i, k]
+    for k in range(features.shape[1], RECORD - FEATURES):
+        records[i, FEATURES + k] = np.float32(0.0)
+
+
 @kernel
-def project(
-    counter, items, means, log_scales, quaternions, opacity_logits, features, offsets, pose, lens, near, antialiased,
-    width, height, records, depths, rects, tile_counts,
-):  # fmt: skip
-    """Fill records [N, 16], depths [N], rects [N, 4] (tile x0, x1, y0, y1) and tile_counts [N] (0 = culled)."""
+def project(counter, items, gaussians, features, offsets, view, splats):
+    """Fill ``splats`` from ``gaussians`` and their ``features`` [N, C <= 8]; ``offsets`` [N or 0, 2] px move the centres."""
     buffer, fields = np.empty(LANE_ROWS * LANES, np.float32), np.empty(FEATURES * LANES, np.float32)
     in_front = np.empty(LANES, np.bool_)
-    total, channels = means.shape[0], features.shape[1]
+    total = gaussians.means.shape[0]
     while True:
         item = next_item(counter)
         if item >= items:
             break
         for first in range(item * GAUSSIANS_PER_ITEM, min((item + 1) * GAUSSIANS_PER_ITEM, total), LANES):
             count = min(LANES, total - first)
-            gather(first, count, means, log_scales, quaternions, opacity_logits, pose, near, buffer, in_front)
-            project_lanes(buffer, lens, pose, antialiased, fields)
+            gather(first, count, gaussians, view, buffer, in_front)
+            project_lanes(buffer, view, fields)
             for lane in range(count):
-                i = first + lane
-                tile_counts[i] = 0
-                if not in_front[lane]:
-                    continue
-                mean_x, mean_y = fields[MEAN_X * LANES + lane], fields[MEAN_Y * LANES + lane]
-                if offsets.shape[0] > 0:
-                    mean_x, mean_y = mean_x + offsets[i, 0], mean_y + offsets[i, 1]
-                extent_x, extent_y = fields[EXTENT_X * LANES + lane], fields[EXTENT_Y * LANES + lane]
-                # Written so that NaN and infinite extents fail the test.
-                on_screen = mean_x + extent_x >= 0 and mean_x - extent_x <= width and extent_x < np.inf
-                on_screen &= mean_y + extent_y >= 0 and mean_y - extent_y <= height and extent_y < np.inf
-                if not (on_screen and extent_x > 0):
-                    continue
-                x0, x1 = tile_span(mean_x, extent_x, width)
-                y0, y1 = tile_span(mean_y, extent_y, height)
-                rects[i, 0], rects[i, 1], rects[i, 2], rects[i, 3] = np.int16(x0), np.int16(x1), np.int16(y0), np.int16(y1)
-                tile_counts[i] = (x1 - x0) * (y1 - y0)
-                depths[i] = buffer[Z * LANES + lane]
-                records[i, MEAN_X], records[i, MEAN_Y] = mean_x, mean_y
-                for k in range(WHITEN_X, FEATURES):
-                    records[i, k] = fields[k * LANES + lane]
-                for k in range(channels):
-                    records[i, FEATURES + k] = features[i, k]
-                for k in range(channels, RECORD - FEATURES):
-                    records[i, FEATURES + k] = np.float32(0.0)
+                splats.tile_counts[first + lane] = 0
+                if in_front[lane]:
+                    splats.depths[first + lane] = buffer[Z * LANES + lane]
+                    write_splat(first + lane, lane, fields, features, offsets, view, splats)

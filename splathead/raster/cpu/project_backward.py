@@ -67,9 +67,11 @@ def sum_slots(i, splat_slots, pair_grads):
 
 
 @inline
-def axes_gradient(moments, whiten_x, shear, whiten_y, axes, area_squared, dilation, antialiased):
-    """dL/dP (six vectors: x row, y row) from the moments of one splat."""
+def axes_gradient(moments, axes, view):
+    """dL/dP (six vectors: x row, y row) from the moments of one splat, and the gradient of its centre in px."""
     px0, px1, px2, py0, py1, py2 = axes
+    dilation = view.lens[DILATION]
+    _, _, whiten_x, shear, whiten_y, _, area_squared = covariance_factor(px0, px1, px2, py0, py1, py2, dilation)
     m11 = load(moments, GRAD_U11 * LANES) * _PER_UU
     m12 = load(moments, GRAD_U12 * LANES) * _PER_UU
     m22 = load(moments, GRAD_U22 * LANES) * _PER_UU
@@ -77,7 +79,7 @@ def axes_gradient(moments, whiten_x, shear, whiten_y, axes, area_squared, dilati
     qy0, qy1, qy2 = py0 * whiten_y, py1 * whiten_y, py2 * whiten_y
     gx0, gx1, gx2 = m11 * qx0 + m12 * qy0, m11 * qx1 + m12 * qy1, m11 * qx2 + m12 * qy2
     gy0, gy1, gy2 = m12 * qx0 + m22 * qy0, m12 * qx1 + m22 * qy1, m12 * qx2 + m22 * qy2
-    if antialiased:
+    if view.antialiased:
         # d ln sqrt(det S0 / det S) / dP = (S0^-1 - S^-1) P = dilation S^-1 S0^-1 P, with S0 = P P^T undilated and
         # S0^-1 P = (py x c, c x px) / |c|^2, c = px x py: the product does not cancel for large splats.
         drawn = area_squared > np.float32(0.0)
@@ -92,12 +94,15 @@ def axes_gradient(moments, whiten_x, shear, whiten_y, axes, area_squared, dilati
         gy0, gy1, gy2 = gy0 + along_y * ey0, gy1 + along_y * ey1, gy2 + along_y * ey2
     dx0, dx1, dx2 = gx0 * whiten_x, gx1 * whiten_x, gx2 * whiten_x
     dy0, dy1, dy2 = gy0 * whiten_y - shear * dx0, gy1 * whiten_y - shear * dx1, gy2 * whiten_y - shear * dx2
-    return dx0, dx1, dx2, dy0, dy1, dy2
+    d_mean_x = whiten_x * load(moments, GRAD_U1 * LANES) * _PER_U
+    d_mean_y = whiten_y * load(moments, GRAD_U2 * LANES) * _PER_U - shear * d_mean_x
+    return (dx0, dx1, dx2, dy0, dy1, dy2), (d_mean_x, d_mean_y)
 
 
 @inline
-def store_quaternion_gradient(result, quaternion, g00, g01, g02, g10, g11, g12, g20, g21, g22):
+def store_quaternion_gradient(result, quaternion, rotation_grad):
     """From dL/d(rotation matrix) to the raw quaternion: through the normalisation, hence tangential."""
+    g00, g01, g02, g10, g11, g12, g20, g21, g22 = rotation_grad
     w, x, y, z, inverse_norm = quaternion
     dw = _TWO * (x * (g21 - g12) + y * (g02 - g20) + z * (g10 - g01))
     dx = _TWO * (y * (g01 + g10) + z * (g02 + g20) + w * (g21 - g12) - _TWO * x * (g11 + g22))
@@ -124,12 +129,13 @@ def store_shape_gradient(result, jacobian, rotation, scales, quaternion, axes_gr
     store(result, _D_LOG_SCALE * LANES, dot(g00, g10, g20, r00, r10, r20))
     store(result, (_D_LOG_SCALE + 1) * LANES, dot(g01, g11, g21, r01, r11, r21))
     store(result, (_D_LOG_SCALE + 2) * LANES, dot(g02, g12, g22, r02, r12, r22))
-    store_quaternion_gradient(result, quaternion, g00, g01, g02, g10, g11, g12, g20, g21, g22)
+    store_quaternion_gradient(result, quaternion, (g00, g01, g02, g10, g11, g12, g20, g21, g22))
 
 
 @inline
-def store_mean_gradient(result, buffer, jacobian_grad, mean2d_grad, clamped_x, clamped_y, lens, pose):
+def store_mean_gradient(result, buffer, jacobian_grad, mean2d_grad, clamped_x, clamped_y, view):
     """dL/d(world mean) through the projected centre and through the Jacobian J."""
+    lens, pose = view.lens, view.pose
     inverse_z = _ONE / load(buffer, Z * LANES)
     slope_x, slope_y = load(buffer, X * LANES) * inverse_z, load(buffer, Y * LANES) * inverse_z
     dx0, dx1, dx2, dy0, dy1, dy2 = jacobian_grad  # of the rows of J R
@@ -154,18 +160,16 @@ def store_mean_gradient(result, buffer, jacobian_grad, mean2d_grad, clamped_x, c
 
 
 @inline
-def project_lanes_backward(buffer, moments, lens, pose, antialiased, result):
+def project_lanes_backward(buffer, moments, view, result):
     """Parameter gradients of the 16 Gaussians in ``buffer`` from their ``moments``, as rows of ``result``."""
     inverse_z = _ONE / load(buffer, Z * LANES)
     slope_x, slope_y = load(buffer, X * LANES) * inverse_z, load(buffer, Y * LANES) * inverse_z
     quaternion = load_unit_quaternion(buffer)
     w, x, y, z, _ = quaternion
     rotation, scales = rotation_matrix(w, x, y, z), load_scales(buffer)
-    jx0, jx1, jx2, jy0, jy1, jy2, clamped_x, clamped_y = jacobian_rows(slope_x, slope_y, inverse_z, lens, pose)
+    jx0, jx1, jx2, jy0, jy1, jy2, clamped_x, clamped_y = jacobian_rows(slope_x, slope_y, inverse_z, view)
     axes = projected_axes(jx0, jx1, jx2, jy0, jy1, jy2, rotation, scales)
-    px0, px1, px2, py0, py1, py2 = axes
-    _, _, whiten_x, shear, whiten_y, _, area_squared = covariance_factor(px0, px1, px2, py0, py1, py2, lens[DILATION])
-    axes_grad = axes_gradient(moments, whiten_x, shear, whiten_y, axes, area_squared, lens[DILATION], antialiased)
+    axes_grad, mean2d_grad = axes_gradient(moments, axes, view)
     store_shape_gradient(result, (jx0, jx1, jx2, jy0, jy1, jy2), rotation, scales, quaternion, axes_grad)
     # dL/d(J R) = dL/dP M^T with M = R_q diag(s)
     r00, r01, r02, r10, r11, r12, r20, r21, r22 = rotation
@@ -176,47 +180,48 @@ def project_lanes_backward(buffer, moments, lens, pose, antialiased, result):
         dot(dx0, dx1, dx2, r00, r01, r02), dot(dx0, dx1, dx2, r10, r11, r12), dot(dx0, dx1, dx2, r20, r21, r22),
         dot(dy0, dy1, dy2, r00, r01, r02), dot(dy0, dy1, dy2, r10, r11, r12), dot(dy0, dy1, dy2, r20, r21, r22),
     )  # fmt: skip
-    d_mean_x = whiten_x * load(moments, GRAD_U1 * LANES) * _PER_U
-    d_mean_y = whiten_y * load(moments, GRAD_U2 * LANES) * _PER_U - shear * d_mean_x
-    store_mean_gradient(result, buffer, jacobian_grad, (d_mean_x, d_mean_y), clamped_x, clamped_y, lens, pose)
+    store_mean_gradient(result, buffer, jacobian_grad, mean2d_grad, clamped_x, clamped_y, view)
+    d_mean_x, d_mean_y = mean2d_grad
     store(result, _D_MEAN2D * LANES, d_mean_x)
     store(result, (_D_MEAN2D + 1) * LANES, d_mean_y)
     store(result, _D_LOGIT * LANES, load(moments, GRAD_LOG_ALPHA * LANES) * (_ONE - load_opacity(buffer)))
 
 
+@inline
+def write_gradients(i, lane, drawn, result, grads):
+    """Move lane ``lane`` of ``result`` to Gaussian ``i``; zeros if it was not drawn."""
+    zero = np.float32(0.0)
+    for k in range(3):
+        grads.means[i, k] = result[(_D_MEAN + k) * LANES + lane] if drawn else zero
+        grads.log_scales[i, k] = result[(_D_LOG_SCALE + k) * LANES + lane] if drawn else zero
+    for k in range(4):
+        grads.quaternions[i, k] = result[(_D_QUATERNION + k) * LANES + lane] if drawn else zero
+    for k in range(2):
+        grads.means2d[i, k] = result[(_D_MEAN2D + k) * LANES + lane] if drawn else zero
+    grads.opacity_logits[i] = result[_D_LOGIT * LANES + lane] if drawn else zero
+
+
 @kernel
-def project_backward(
-    counter, items, means, log_scales, quaternions, opacity_logits, pose, lens, near, antialiased,
-    splat_slots, pair_grads,
-    grad_means, grad_log_scales, grad_quaternions, grad_logits, grad_features, grad_means2d,
-):  # fmt: skip
-    """Fill the gradients of every Gaussian's parameters and features; zero where it was culled."""
+def project_backward(counter, items, gaussians, view, splat_slots, pair_grads, grads):
+    """Fill ``grads`` for every Gaussian; zero where it was culled."""
     buffer, moments = np.empty(LANE_ROWS * LANES, np.float32), np.empty(GRAD_LINE * LANES, np.float32)
     result, line = np.empty(_OUTPUT_ROWS * LANES, np.float32), np.empty(GRAD_LINE, np.float32)
     in_front = np.empty(LANES, np.bool_)
-    total, channels = grad_features.shape
+    total, channels = grads.features.shape
     while True:
         item = next_item(counter)
         if item >= items:
             break
         for first in range(item * GAUSSIANS_PER_ITEM, min((item + 1) * GAUSSIANS_PER_ITEM, total), LANES):
             count = min(LANES, total - first)
-            gather(first, count, means, log_scales, quaternions, opacity_logits, pose, near, buffer, in_front)
+            gather(first, count, gaussians, view, buffer, in_front)
             for lane in range(count):
                 store(line, 0, sum_slots(first + lane, splat_slots, pair_grads))
                 for k in range(GRAD_FEATURES):
                     moments[k * LANES + lane] = line[k]
                 for k in range(channels):
-                    grad_features[first + lane, k] = line[GRAD_FEATURES + k]
-            project_lanes_backward(buffer, moments, lens, pose, antialiased, result)
+                    grads.features[first + lane, k] = line[GRAD_FEATURES + k]
+            project_lanes_backward(buffer, moments, view, result)
             for lane in range(count):
                 i = first + lane
-                drawn = splat_slots[i + 1] > splat_slots[i]
-                for k in range(3):
-                    grad_means[i, k] = result[(_D_MEAN + k) * LANES + lane] if drawn else np.float32(0.0)
-                    grad_log_scales[i, k] = result[(_D_LOG_SCALE + k) * LANES + lane] if drawn else np.float32(0.0)
-                for k in range(4):
-                    grad_quaternions[i, k] = result[(_D_QUATERNION + k) * LANES + lane] if drawn else np.float32(0.0)
-                for k in range(2):
-                    grad_means2d[i, k] = result[(_D_MEAN2D + k) * LANES + lane] if drawn else np.float32(0.0)
-                grad_logits[i] = result[_D_LOGIT * LANES + lane] if drawn else np.float32(0.0)
+                write_gradients(i, lane, splat_slots[i + 1] > splat_slots[i], result, grads)
