@@ -48,8 +48,6 @@ def available_backends() -> dict[str, str | None]:
 def _first_available(device_type: str) -> str:
     reasons = {}
     for name in AUTO_ORDER.get(device_type, AUTO_ORDER["cpu"]):
-        if name not in BACKEND_MODULES:
-            continue
         reason = backend_module(name).unavailable_reason()
         if reason is None:
             if reasons:
