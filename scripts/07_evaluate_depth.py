@@ -1,0 +1,22 @@
+"""Stage 07: pixel measures of every method per target, zone and view, with intervals over people."""
+
+from splathead import cli
+
+EXAMPLES = [
+    "python scripts/07_evaluate_depth.py",
+    "python scripts/07_evaluate_depth.py --config configs/quick.yaml --bootstrap 10000",
+    "python scripts/07_evaluate_depth.py --targets surface --max_subjects 2",
+]
+
+
+def run() -> None:
+    """Evaluate what is not evaluated yet, write depth.csv and print the main numbers."""
+    run = cli.parse(__doc__, "evaluate", EXAMPLES)
+    from splathead.evaluation.depth import run_stage
+
+    for line in run_stage(run.config, jobs=run.jobs, force=run.force, limit=run.max_subjects):
+        print(line)
+
+
+if __name__ == "__main__":
+    cli.main(run)

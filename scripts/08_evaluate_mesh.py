@@ -1,0 +1,22 @@
+"""Stage 08: surface measures of every method (F-score, Hausdorff, normals) against true triangles."""
+
+from splathead import cli
+
+EXAMPLES = [
+    "python scripts/08_evaluate_mesh.py",
+    "python scripts/08_evaluate_mesh.py --config configs/quick.yaml --bootstrap 10000",
+    "python scripts/08_evaluate_mesh.py --targets surface --max_subjects 2",
+]
+
+
+def run() -> None:
+    """Evaluate what is not evaluated yet, write mesh.csv and print the main numbers."""
+    run = cli.parse(__doc__, "evaluate", EXAMPLES)
+    from splathead.evaluation.mesh import run_stage
+
+    for line in run_stage(run.config, jobs=run.jobs, force=run.force, limit=run.max_subjects):
+        print(line)
+
+
+if __name__ == "__main__":
+    cli.main(run)
