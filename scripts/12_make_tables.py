@@ -32,7 +32,7 @@ def run() -> None:
     else:
         name = STAGE_NAMES[12]
         inputs = build.finished_stages(config)
-        settings = {key: getattr(flags, key) for key in ("formats", "views", "mesh_faces")}
+        settings = {key: getattr(flags, key) for key in ("formats", "views", "subjects", "mesh_faces")}
         stage = Stage.open(config.run_folder, name, settings, inputs, force=run.force, seed=config.seed)
         if not stage.finished:
             build.build_run_report(config, stage.folder)

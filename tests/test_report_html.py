@@ -74,7 +74,7 @@ def test_page_has_what_it_promises(page):
     assert "prefers-color-scheme: dark" in page and 'name="viewport"' in page
     assert all("alt=" in image for image in re.findall(r"<img[^>]*>", page))
     data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', page, flags=re.S)[1])
-    assert [mesh["label"] for mesh in data["subjects"][0]["meshes"]] == ["raw splat depth (1024, float)", "UNet", "true mesh"]
+    assert [mesh["label"] for mesh in data["subjects"][0]["meshes"]] == ["raw splat depth", "UNet", "true mesh"]
 
 
 def test_every_table_number_on_the_page_is_in_the_tables(run, page):
@@ -135,8 +135,8 @@ def test_data_uri_is_a_picture_of_bounded_size():
     kind, data = panels.data_uri(picture).split(",")
     assert kind == "data:image/webp;base64"
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_UNCHANGED)
-    assert decoded.shape == (720, 240, 4)
-    assert np.abs(decoded[120, 80].astype(int) - [10, 30, 200, 255]).max() < 12 and decoded[5, 5, 3] == 0
+    assert decoded.shape == (640, 213, 4)
+    assert np.abs(decoded[107, 71].astype(int) - [10, 30, 200, 255]).max() < 12 and decoded[5, 5, 3] == 0
 
 
 def test_viewer_data_decodes_to_the_meshes():
@@ -188,11 +188,14 @@ def test_viewer_draws_in_a_browser(page, tmp_path):
     command = [
         browser, "--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run",
         "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,900", "--virtual-time-budget=8000", "--dump-dom",
-        f"file://{tmp_path / 'probe.html'}",
+        "--window-size=1200,900", "--dump-dom", f"file://{tmp_path / 'probe.html'}",
     ]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False).stdout
-    title = re.search(r"<title>(.*?)</title>", dom)[1]
+    for attempt in (1, 2, 3):  # virtual time may run out before a busy machine draws a frame
+        flags = [f"--virtual-time-budget={15000 * attempt}", f"--user-data-dir={tmp_path / f'profile{attempt}'}"]
+        dom = subprocess.run([*command[:-1], *flags, command[-1]], capture_output=True, text=True, check=False).stdout
+        title = re.search(r"<title>(.*?)</title>", dom)[1]
+        if title.startswith(("DRAWN", "ERROR")):
+            break
     drawn = re.fullmatch(r"DRAWN (\d+) of (\d+) GLERROR 0", title)
     assert drawn, title
     assert 0.05 < int(drawn[1]) / int(drawn[2]) < 0.95

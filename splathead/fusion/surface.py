@@ -61,7 +61,7 @@ def decimated(mesh: FusedMesh, target_faces: int) -> FusedMesh:
     for attempt in range(DECIMATION_PASSES):  # one pass may stop short; later ones collapse more eagerly
         if len(faces) <= target_faces:
             break
-        vertices, faces = fast_simplification.simplify(vertices, faces, target_count=target_faces, agg=5.0 + 2 * attempt)
+        vertices, faces = fast_simplification.simplify(vertices, faces, target_count=target_faces, agg=7.0 + 2 * attempt)
     if len(faces) > target_faces:
         raise ValueError(f"decimation stopped at {len(faces)} faces, expected at most {target_faces}; raise target_faces")
     distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])

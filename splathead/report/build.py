@@ -22,7 +22,6 @@ from splathead.results import ResultRow, device_name, write_results
 from splathead.samples import STAGE_NAMES, predictions_folder, stage_folder, subject_folder
 from splathead.stages import read_record
 
-VIEWER_SUBJECTS = 2
 REPORTED_STAGES = (2, 4, 6, 7, 8, 11)
 README_BEGIN, README_END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -148,12 +147,12 @@ def _views(config: Config) -> list[ViewMaps]:
 
 
 def _viewer(config: Config, error_range: float) -> str:
-    """JSON of the fused meshes of the first subjects, beside the true mesh; empty when there are none."""
+    """JSON of the fused meshes of the first ``report.subjects`` heads, beside the true mesh; empty when there are none."""
     root = stage_folder(config, 11)
     paths = sorted(root.glob("*/*/*/mesh.ply"))
     items = sorted({(path.parent.parent.name, path.parent.name) for path in paths})
     variants = sorted({variant for _, variant in items}, key=lambda name: (not name.startswith("regularised"), name))
-    shown = [(subject, variant) for subject, variant in items if variant == variants[0]][:VIEWER_SUBJECTS]
+    shown = [(subject, variant) for subject, variant in items if variant == variants[0]][: config.report.subjects]
     subjects = []
     for subject, variant in shown:
         true_path = subject_folder(config, subject) / "mesh.ply"

@@ -17,13 +17,14 @@ RESULT_FILES = {
 """Kind -> (stage that writes it, file name pattern). Published as ``eval/<config>_<kind>.csv``."""
 
 METHOD_LABELS = {
-    "raw_splat": "raw splat depth (1024, float)",
+    "raw_splat": "raw splat depth",
     "nearest": "nearest",
     "bilinear": "bilinear",
     "bicubic": "bicubic",
     "bilinear_offset": "bilinear + offset",
     "unet": "UNet",
     "splathead": "SplatHead",
+    "3dgs": "3D Gaussians",
 }
 """Names in tables, in the order of rows; other methods follow by name."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXAMPLES = 2
-PICTURE_PX = 420
+PICTURE_PX = 320
 
 
 def examples_figure(views: Sequence[ViewMaps], error_range: float) -> Figure:

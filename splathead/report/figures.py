@@ -74,7 +74,7 @@ def figure_bytes(figure: Figure, suffix: str) -> bytes:
         figure.set_layout_engine("none")
     with matplotlib.rc_context(STYLE):
         options = {"pil_kwargs": {"compress_level": 4}} if suffix == "png" else {}
-        figure.savefig(buffer, format=suffix, dpi=180, metadata=NO_DATES[suffix], transparent=suffix == "svg", **options)
+        figure.savefig(buffer, format=suffix, dpi=160, metadata=NO_DATES[suffix], transparent=suffix == "svg", **options)
     return buffer.getvalue()
 
 

@@ -128,7 +128,7 @@ def _maps_section(page: Page) -> str:
     bars = {
         "error": f"<span>−{limit}, in front</span><i style='background:{colour_gradient(ERROR_COLOURS)}'></i>"
         f"<span>+{limit}, behind; saturated beyond</span>",
-        "depth": f"<span>near</span><i style='background:{colour_gradient(DEPTH_COLOURS)}'></i><span>far</span>",
+        "depth": f"<span>nearest</span><i style='background:{colour_gradient(DEPTH_COLOURS)}'></i><span>farthest 5 %</span>",
         "normals": "<span>red: to the right, green: up, blue: towards the camera</span>",
     }
     scales = "".join(f'<div class="bar" data-layer="{layer}">{bars[layer]}</div>' for layer in layers)

@@ -21,7 +21,7 @@ from splathead.samples import Sample, list_samples, predictions_folder
 LAYERS = ("error", "normals", "depth")
 NICE_RANGES = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0)
 MARGIN_PX = 12
-MAX_SIDE_PX = 720
+MAX_SIDE_PX = 640
 DEPTH_COLOURS, ERROR_COLOURS = "viridis_r", "RdBu_r"
 
 
@@ -41,9 +41,10 @@ class ViewMaps:
 
     @property
     def depth_range(self) -> tuple[float, float]:
-        """Nearest and farthest depth of the truth, else of the input."""
+        """Depths between which colours span: the nearest 95 % of the truth, else of the input."""
         depth = self.truth if self.truth is not None else self.lr_depth
-        return float(depth[depth > 0].min()), float(depth.max())
+        near, far = np.quantile(depth[depth > 0], (0.0, 0.95))
+        return float(near), float(far)
 
 
 def available_methods(config: Config) -> list[str]:
@@ -117,10 +118,10 @@ def straight_rgba(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def nice_error_range(views: Sequence[ViewMaps]) -> float:
-    """Range in mm that error colours span in every picture: the next nice number above most errors of most methods."""
+    """Range in mm that error colours span in every picture: the next nice number above three quarters of a typical method's."""
     errors = [np.abs(error_map(depth, view.truth))[_both(depth, view.truth)] for view in views if view.truth is not None
               for depth in view.methods.values()]  # fmt: skip
-    errors = [np.quantile(error, 0.85) for error in errors if error.size]
+    errors = [np.quantile(error, 0.75) for error in errors if error.size]
     typical = float(np.median(errors)) if errors else 1.0
     return next((value for value in NICE_RANGES if value >= typical), NICE_RANGES[-1])
 
@@ -182,7 +183,7 @@ def shrunk(rgba: np.ndarray, max_side_px: int) -> np.ndarray:
 
 
 def data_uri(rgba: np.ndarray) -> str:
-    """RGBA [H, W, 4] uint8 as a WebP data URI, at most 720 pixels wide and high."""
+    """RGBA [H, W, 4] uint8 as a WebP data URI, at most 640 pixels wide and high."""
     rgba = shrunk(rgba, MAX_SIDE_PX)
     done, data = cv2.imencode(".webp", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, 88])
     if not done:

@@ -21,8 +21,9 @@ def main_table(results: Results, target: str, views: str) -> Table | None:
     return build_table(
         f"main_{target}_{views}",
         f"Depth against {TARGET_NAMES[target]}, interior, {VIEW_NAMES[views]}",
-        "Mean over test identities with 95 % bootstrap interval over identities. Bold: best of its input track. "
-        "Last rows: paired differences, bold where the interval excludes zero.",
+        "Mean over test identities with 95 % bootstrap interval over identities. Bold: best of its input track. Raw splat "
+        "depth is what the Gaussians themselves show at full size in float. Last rows: paired differences, bold where the "
+        "interval excludes zero.",
         keep,
         [*depth, *f_scores],
     )
@@ -73,7 +74,7 @@ def fused_table(results: Results) -> Table | None:
 
 def heldout_table(results: Results) -> Table | None:
     """Reconstruction quality on views that were never fitted."""
-    chosen = results.where(views="held_out")
+    chosen = results.where(experiment="reconstruction")
     names = ("psnr", "ssim", "lpips", "depth_std", "gaussians", "seconds")
     note = "Views that no fit has seen. Depth std: along the ray, in the Gaussians."
     return build_table("heldout", "Gaussian reconstruction, held-out views", note, chosen, [Column(name) for name in names])
