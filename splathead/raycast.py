@@ -8,6 +8,7 @@ again from that triangle's plane in float64, so depth is exact to float32 roundi
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,24 +102,40 @@ class RayHits:
 
 
 class RayCaster:
-    """An Embree scene of one mesh; build once, cast many views. Not picklable: build it in the worker."""
+    """An Embree scene of one mesh; build once, cast many views. Not picklable: build it in the worker.
 
-    def __init__(self, mesh: HeadMesh) -> None:
+    ``threads`` share the rows of a view (Embree and the loops here release the GIL); the result does not depend on it.
+    """
+
+    def __init__(self, mesh: HeadMesh, threads: int = 1) -> None:
         try:
             from embreex.mesh_construction import TriangleMesh
             from embreex.rtcore_scene import EmbreeScene
         except ImportError as error:
             raise ImportError(f"ray casting needs the package embreex: pip install embreex ({error})") from error
         self.mesh = mesh
+        self.threads = threads
         self._scene = EmbreeScene(robust=True)  # robust: no ray slips through an edge shared by two triangles
         vertices = np.ascontiguousarray(mesh.vertices, dtype=np.float32)
         self._geometry = TriangleMesh(self._scene, vertices, np.ascontiguousarray(mesh.faces, dtype=np.int32))
+        self._scene.run(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))  # builds the tree before threads share it
         lower, upper = mesh.vertices.min(0), mesh.vertices.max(0)
         self._corners = np.array(list(itertools.product(*zip(lower, upper))), dtype=np.float64)
 
     def cast(self, camera: Camera) -> RayHits:
         """Cast one ray through each pixel centre of ``camera``; the nearest hits, either side of a triangle."""
         rows, columns = self._window(camera)
+        edges = np.linspace(*rows, self.threads + 1).astype(int).tolist()
+        bands = list(itertools.pairwise(edges))
+        if self.threads == 1:
+            parts = [self._cast_band(camera, bands[0], columns)]
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                parts = list(pool.map(lambda band: self._cast_band(camera, band, columns), bands))
+        return RayHits(camera, self.mesh, *(np.concatenate(arrays) for arrays in zip(*parts)))
+
+    def _cast_band(self, camera: Camera, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        """Pixels, triangles, barycentric coordinates, depth and facing of the hits in rows and columns [start, stop)."""
         intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
         # scaled so that camera z is 1: the distance along the ray is z-depth
         directions = mesh_kernels.window_directions(rows, columns, intrinsics, camera.rotation)
@@ -132,7 +149,7 @@ class RayCaster:
         row, column = np.divmod(hit, max(columns[1] - columns[0], 1))
         pixels = (row + rows[0]) * camera.width + column + columns[0]
         kept = depth > MIN_DEPTH_MM
-        return RayHits(camera, self.mesh, *(a[kept] for a in (pixels, triangles, barycentric, depth, facing)))
+        return tuple(values[kept] for values in (pixels, triangles, barycentric, depth, facing))
 
     def _window(self, camera: Camera) -> tuple[tuple[int, int], tuple[int, int]]:
         """Rows and columns [start, stop) that the mesh's bounding box can cover (all, if it reaches behind the camera)."""

@@ -70,6 +70,14 @@ def test_depth_of_a_camera_inside_the_mesh():
     assert (towards < 0).all()  # the inside is seen: normals are turned to the viewer
 
 
+def test_threads_do_not_change_the_result():
+    mesh = make_mesh(trimesh.creation.icosphere(subdivisions=4, radius=90.0))
+    camera = off_centre_camera(4)
+    one, three = RayCaster(mesh).cast(camera), RayCaster(mesh, threads=3).cast(camera)
+    for name in ("pixels", "triangles", "barycentric", "depth", "facing"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(three, name))
+
+
 def test_points_lie_on_the_surface_at_pixel_centres():
     mesh = make_mesh(quad())
     camera = orbit_camera(30, 20, 65)

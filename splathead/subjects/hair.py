@@ -85,7 +85,7 @@ def ridges(flow: _Flow, rng: np.random.Generator, wavelengths_mm: tuple[float, f
 
 def hair_colour(base: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Albedo [V, 3] of hair at ``points`` [V, 3] around the head's hair colour ``base`` [3]."""
-    tone = 1 + 0.22 * band_noise(points, rng, (2.5, 7)) + 0.12 * band_noise(points, rng, (20, 60))
+    tone = 1 + 0.16 * band_noise(points, rng, (2.5, 7)) + 0.12 * band_noise(points, rng, (20, 60))
     return np.clip(base * np.clip(tone, 0.4, 1.8)[:, None] + 0.015, 0, 1)
 
 

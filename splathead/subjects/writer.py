@@ -55,7 +55,7 @@ def write_subject(folder: Path, head: HeadMesh, cameras: SubjectCameras, label: 
         if not mask.any():
             raise ValueError(f"subject {label.name}: view {camera.name} sees nothing of the head; check its size and axes")
         normals = hits.normal_map().astype(np.float16)
-        maps = {"alpha": mask.astype(np.float16), "mask": mask, "depth": hits.depth_map, "normal": normals}
+        maps = {"alpha": mask, "mask": mask, "depth": hits.depth_map, "normal": normals}
         save_maps(folder / "truth" / f"{camera.name}.npz", maps)
     for group in ("fit", "heldout", "maps"):
         save_cameras(folder / f"cameras_{group}.json", getattr(cameras, group))
