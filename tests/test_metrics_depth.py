@@ -13,7 +13,8 @@ from splathead.cameras import orbit_camera
 from splathead.images import DepthEncoding
 from splathead.maps.normals import normals_from_depth
 from splathead.metrics.depth import DepthTruth, evaluate_depth, interval_violation, phase_spread
-from splathead.metrics.zones import Zones, ZoneSettings, compute_zones
+from splathead.metrics.image import SsimReference
+from splathead.metrics.zones import Zones, ZoneSettings, bounding_box, compute_zones
 
 
 # ---------------------------------------------------------------- zones
@@ -164,6 +165,43 @@ def test_scores_are_nan_in_a_zone_without_pixels_and_zero_for_the_truth():
     scores = evaluate_depth(depth, truth)
     assert scores["interior"].n_pixels == 0 and math.isnan(scores["interior"].rmse) and math.isnan(scores["interior"].psnr)
     assert scores["full"].rmse == 0 and scores["full"].psnr == 150 and scores["full"].coverage == 1
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (8, 20), (64, 64)])
+def test_where_the_head_stands_in_the_image_changes_nothing_but_the_box(corner):
+    """Scores inside the box around the head equal those of the whole frame, of which the box is a part."""
+    camera, depth = head_view(128)
+    depth[:, :20] = 0  # off-centre, and a straight edge
+    rng = np.random.default_rng(0)
+    bilinear = np.where(depth > 0, depth + 0.4, 0).astype(np.float32)
+    noisy = np.where((depth > 0) & (rng.random(depth.shape) > 0.05), depth + rng.normal(scale=0.5, size=depth.shape), 0)
+    code, encoding = low_resolution_code(depth)
+    scores = evaluate_depth(noisy, DepthTruth.build(depth, camera, bilinear, code, encoding))
+
+    def embed(image: np.ndarray, scale: int = 1) -> np.ndarray:
+        large = np.zeros((192 // scale, 192 // scale), image.dtype)
+        rows, columns = (slice(c // scale, c // scale + 128 // scale) for c in corner)
+        large[rows, columns] = image
+        return large
+
+    moved = replace(camera, width=192, height=192, cx=camera.cx + corner[1], cy=camera.cy + corner[0])
+    truth = DepthTruth.build(embed(depth), moved, embed(bilinear), embed(code, 4), encoding)
+    again = evaluate_depth(embed(noisy), truth)
+    whole = replace(truth, box=(slice(0, 192), slice(0, 192)))
+    rows, columns = (pixels + side.start for pixels, side in zip(truth.normal_pixels, truth.box))
+    shown = np.where(truth.zones.full, (truth.depth.astype(np.float64) - encoding.near) / (encoding.far - encoding.near), 1.0)
+    whole = replace(whole, similarity=SsimReference.build(shown), normal_pixels=(rows, columns))
+    for other in (again, evaluate_depth(embed(noisy), whole)):
+        for zone in ("interior", "silhouette", "full"):
+            assert list(vars(other[zone]).values()) == pytest.approx(list(vars(scores[zone]).values()), rel=1e-9), zone
+
+
+def test_bounding_box_has_a_margin_and_ends_at_multiples():
+    mask = np.zeros((40, 50), bool)
+    mask[13:20, 3:41] = True
+    assert bounding_box(mask) == (slice(13, 20), slice(3, 41))
+    assert bounding_box(mask, margin=5, multiple=4) == (slice(8, 28), slice(0, 48))
+    assert bounding_box(mask, margin=100, multiple=4) == (slice(0, 40), slice(0, 50))
 
 
 def test_truth_rejects_what_does_not_fit():

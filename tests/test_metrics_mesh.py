@@ -20,7 +20,7 @@ from splathead.metrics.mesh import (
     evaluate_mesh,
     evaluate_mesh_against_mesh,
 )
-from splathead.metrics.surface import Surface, depth_to_mesh, sample_surface, visible_points
+from splathead.metrics.surface import Surface, sample_surface, visible_points
 from splathead.metrics.zones import ZoneSettings
 
 SETTINGS = MeshSettings(samples=10_000)
@@ -36,10 +36,10 @@ def plane_truth(size: int = 96, settings: MeshSettings = SETTINGS) -> tuple[np.n
 def test_depth_grid_gives_two_triangles_a_square_that_face_the_camera():
     camera = replace(orbit_camera(30, 10, size=16), cx=6.0)
     depth = plane_depth(camera, (0.2, 0.1, math.sqrt(0.95)), 400.0)
-    vertices, faces = depth_to_mesh(depth, depth > 0, camera, 50.0)
+    surface = Surface.from_depth(depth, depth > 0, camera, 50.0)
+    vertices, faces = surface.vertices, surface.faces
     assert vertices.shape == (256, 3) and faces.shape == (2 * 15 * 15, 3)
     np.testing.assert_allclose(vertices, camera.unproject(depth).reshape(-1, 3))
-    surface = Surface.build(vertices, faces)
     towards_camera = ((camera.position - vertices[faces[:, 0]]) * surface.face_normals).sum(1)
     assert (towards_camera > 0).all()
     np.testing.assert_allclose(surface.vertex_normals(), np.broadcast_to(surface.face_normals[0], (256, 3)), atol=1e-4)
@@ -49,14 +49,16 @@ def test_triangles_across_jumps_and_holes_are_dropped_but_vertices_stay():
     camera = orbit_camera(0, size=16)
     depth = np.full((16, 16), 400.0, dtype=np.float32)
     depth[:, 8:] = 404.5
-    assert len(depth_to_mesh(depth, depth > 0, camera, 4.0)[1]) == 2 * 15 * 14
-    assert len(depth_to_mesh(depth, depth > 0, camera, 4.6)[1]) == 2 * 15 * 15
+    assert len(Surface.from_depth(depth, depth > 0, camera, 4.0).faces) == 2 * 15 * 14
+    assert len(Surface.from_depth(depth, depth > 0, camera, 4.6).faces) == 2 * 15 * 15
     mask = depth > 0
     mask[3, 3] = False
-    vertices, faces = depth_to_mesh(depth, mask, camera, 4.6)
-    assert len(vertices) == 255 and len(faces) == 2 * 15 * 15 - 6
+    holed = Surface.from_depth(depth, mask, camera, 4.6)
+    assert len(holed.vertices) == 255 and len(holed.faces) == 2 * 15 * 15 - 6
     with pytest.raises(ValueError, match="depth > 0 inside"):
-        depth_to_mesh(np.zeros((16, 16), np.float32), mask, camera, 4.0)
+        Surface.from_depth(np.zeros((16, 16), np.float32), mask, camera, 4.0)
+    with pytest.raises(ValueError, match="empty mask"):
+        Surface.from_depth(depth, np.zeros_like(mask), camera, 4.0)
 
 
 def test_distance_is_that_to_the_triangle_not_to_its_vertices():
@@ -76,6 +78,29 @@ def test_distance_is_that_to_the_triangle_not_to_its_vertices():
     slow[0] = np.linalg.norm(points - vertices[7], axis=1)
     np.testing.assert_allclose(distance, slow.min(0), atol=1e-9)
     np.testing.assert_allclose(slow[face, np.arange(200)], distance, atol=1e-9)  # the face named is one at that distance
+
+
+@pytest.mark.parametrize("keep_lone", [False, True])
+def test_a_grids_own_tree_finds_what_libigl_finds(keep_lone):
+    rng = np.random.default_rng(1)
+    camera = replace(orbit_camera(20, 5, size=64), cx=25.0)
+    head = head_view(64)[1]
+    depth = np.where(head > 0, head + rng.normal(scale=1.5, size=head.shape), 0)
+    mask = (head > 0) & (rng.random(head.shape) > 0.1)
+    grid = Surface.from_depth(depth, mask, camera, 4.0, keep_lone=keep_lone)
+    unused = np.setdiff1d(np.arange(mask.sum()), grid.faces)
+    assert (np.ptp(grid.faces, axis=1) == 0).any() == keep_lone and (len(unused) > 0) != keep_lone
+    near = grid.vertices + rng.normal(size=grid.vertices.shape)
+    points = np.concatenate([grid.vertices, near, rng.normal(size=(500, 3)) * 400])
+    distance, face = grid.closest(points)
+    expected, _ = Surface.build(grid.vertices, grid.faces).closest(points)
+    np.testing.assert_allclose(distance, expected, atol=1e-9)
+    for i in range(0, len(points), 40):  # the face named is one at that distance
+        alone = Surface.build(grid.vertices, grid.faces[face[i]][None])
+        assert alone.closest(points[i : i + 1])[0] == pytest.approx(distance[i], abs=1e-9)
+    shuffled = rng.permutation(len(points))
+    np.testing.assert_allclose(grid.closest(points[shuffled])[0], distance[shuffled], atol=1e-12)
+    assert np.isinf(Surface.from_depth(depth, np.eye(64, dtype=bool) & mask, camera, 4.0).closest(points)[0]).all()
 
 
 def test_surface_rejects_broken_meshes_and_knows_no_triangle():

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from splathead.metrics.statistics import bootstrap_mean, identity_means, paired_difference
+from splathead.metrics.statistics import _expanded_tail, bootstrap_intervals, bootstrap_mean, identity_means, paired_difference
 
 
 def test_identities_weigh_the_same_however_many_views_they_have():
@@ -77,3 +77,25 @@ def test_pairing_removes_the_spread_between_identities():
     assert swapped.value == pytest.approx(-paired.value)
     with pytest.raises(ValueError, match="same rows"):
         paired_difference(a, b[:-1], names)
+
+
+def test_many_measures_at_once_have_the_intervals_of_one_at_a_time():
+    means = np.random.default_rng(3).normal(size=(7, 5))
+    low, high = bootstrap_intervals(means, resamples=500, seed=2)
+    heads = [f"head_{i}" for i in range(7)]
+    for column in range(5):
+        alone = bootstrap_mean(means[:, column], heads, resamples=500, seed=2)
+        assert (low[column], high[column]) == pytest.approx((alone.ci_low, alone.ci_high), abs=1e-12)
+    # by definition: quantiles of the resampled means
+    indices = np.random.default_rng(2).integers(0, 7, size=(500, 7))
+    tail = _expanded_tail(7, 0.95)
+    assert low == pytest.approx(np.quantile(means[indices].mean(axis=1), tail, axis=0))
+    single = bootstrap_intervals(means[:1])
+    assert (single[0] == means[0]).all() and (single[1] == means[0]).all()
+
+
+def test_the_tail_is_hesterbergs():
+    from scipy.stats import norm, t
+
+    for n in (2, 6, 30):
+        assert _expanded_tail(n, 0.9) == pytest.approx(norm.sf(math.sqrt(n / (n - 1)) * t.isf(0.05, n - 1)), rel=1e-9)

@@ -34,15 +34,28 @@ def normals_from_depth(depth: np.ndarray, mask: np.ndarray, camera: Camera, *, j
     for neighbour in (left, right, up, down):
         known = known & (np.abs(neighbour - centre) <= jump)
     rows, columns = np.nonzero(known)
-    left, right, up, down = left[known], right[known], up[known], down[known]
-    x = (columns + 1.5 - camera.cx) / camera.fx
-    y = (rows + 1.5 - camera.cy) / camera.fy
+    normals = np.zeros((*shape, 3), dtype=np.float32)
+    valid = np.zeros(shape, dtype=bool)
+    valid[1:-1, 1:-1] = known
+    normals[valid] = normals_at(z, rows + 1, columns + 1, camera)
+    return normals, valid
+
+
+def normals_at(depth: np.ndarray, rows: np.ndarray, columns: np.ndarray, camera: Camera) -> np.ndarray:
+    """The operator of :func:`normals_from_depth` at single pixels: unit normals [N, 3] float64 in camera axes.
+
+    Args:
+        depth: [H, W] z-depth, positive at the four neighbours of each pixel.
+        rows, columns: [N] pixels, none at the image's border.
+        camera: the view.
+    """
+    width = depth.shape[1]
+    flat, at = np.ascontiguousarray(depth, dtype=np.float64).ravel(), rows * width + columns
+    left, right, up, down = flat[at - 1], flat[at + 1], flat[at - width], flat[at + width]
+    x = (columns + 0.5 - camera.cx) / camera.fx
+    y = (rows + 0.5 - camera.cy) / camera.fy
     # a = dz_u r + s_u e_x and b = dz_v r + s_v e_y with the neighbours' rays at distance 1 / focal length
     dz_u, s_u = right - left, (right + left) / camera.fx
     dz_v, s_v = down - up, (down + up) / camera.fy
     cross = np.stack([dz_u * s_v, dz_v * s_u, -(y * dz_v * s_u + x * dz_u * s_v + s_u * s_v)], axis=-1)
-    normals = np.zeros((*shape, 3), dtype=np.float32)
-    valid = np.zeros(shape, dtype=bool)
-    valid[1:-1, 1:-1] = known
-    normals[valid] = cross / np.linalg.norm(cross, axis=-1, keepdims=True)
-    return normals, valid
+    return cross / np.sqrt(np.einsum("ij,ij->i", cross, cross))[:, None]

@@ -70,7 +70,9 @@ def multiview_consistency(
         raise ValueError(f"{len(depths)} depth maps for {len(cameras)} cameras, expected one each")
     if not diagonal > 0:
         raise ValueError(f"bounding-box diagonal {diagonal}, expected > 0")
-    maps = [check_depth(depth, f"view {c.name!r}", (c.height, c.width)) for depth, c in zip(depths, cameras)]
+    for depth, camera in zip(depths, cameras):
+        check_depth(depth, f"view {camera.name!r}", (camera.height, camera.width))
+    maps = [depth.astype(np.float64) for depth in depths]
     tolerance = settings.tolerance * diagonal
     minimal_cosine = math.cos(math.radians(settings.max_angle_deg))
     total, agreeing, conflicting, pairs = 0.0, 0, 0, 0

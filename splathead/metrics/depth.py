@@ -14,9 +14,9 @@ import numpy as np
 
 from splathead.cameras import Camera
 from splathead.images import DepthEncoding
-from splathead.maps.normals import normals_from_depth
-from splathead.metrics.image import psnr_from_rmse, ssim_map
-from splathead.metrics.zones import Zones, ZoneSettings, check_depth, compute_zones
+from splathead.maps.normals import normals_at, normals_from_depth
+from splathead.metrics.image import SSIM_WINDOW_PX, SsimReference, psnr_from_rmse
+from splathead.metrics.zones import Zones, ZoneSettings, bounding_box, check_depth, compute_zones
 
 PHASES = 4
 """Period in pixels of the phase test: the super-resolution factor."""
@@ -49,16 +49,22 @@ class DepthScores:
 
 @dataclass(frozen=True)
 class DepthTruth:
-    """What a view's predictions are scored against; built once per view with :meth:`build`, used for every method."""
+    """What a view's predictions are scored against; built once per view with :meth:`build`, used for every method.
 
-    depth: np.ndarray  # [H, W] float64 target, 0 = no surface
+    Scoring happens in ``box``, the head's part of the image with a margin: what lies outside of it is the same
+    nothing for every method.
+    """
+
+    depth: np.ndarray  # [H, W] target, 0 = no surface
     zones: Zones
     camera: Camera
-    fallback: np.ndarray  # [H, W] float64 bilinear map
+    fallback: np.ndarray  # [H, W] bilinear map
     code: np.ndarray  # [h, w] low-resolution code, 0 = no surface
     encoding: DepthEncoding
-    normals: np.ndarray  # [H, W, 3]
-    normals_valid: np.ndarray  # [H, W] bool
+    box: tuple[slice, slice]  # rows and columns, at multiples of the super-resolution factor and of PHASES
+    similarity: SsimReference  # of the normalised target in the box
+    normal_pixels: tuple[np.ndarray, np.ndarray]  # rows and columns [N] in the box where the target has a normal
+    normals: np.ndarray  # [N, 3] true normals there
 
     @classmethod
     def build(
@@ -82,51 +88,58 @@ class DepthTruth:
         """
         settings = settings or ZoneSettings()
         shape = (camera.height, camera.width)
-        depth = check_depth(target_depth, "target", shape)
-        fallback = check_depth(bilinear_depth, "bilinear", shape)
-        zones = compute_zones(depth, settings)
-        holes = int((zones.full & (fallback == 0)).sum())
+        check_depth(target_depth, "target", shape)
+        check_depth(bilinear_depth, "bilinear", shape)
+        zones = compute_zones(target_depth, settings)
+        holes = int((zones.full & (bilinear_depth == 0)).sum())
         if holes:
             raise ValueError(f"bilinear depth is empty at {holes} pixels of the target, expected a value at each")
         factor = shape[0] // code.shape[0]
         if (code.shape[0] * factor, code.shape[1] * factor) != shape:
             raise ValueError(f"code of shape {code.shape} for depth of shape {shape}, expected a whole factor between them")
-        normals, valid = normals_from_depth(depth, zones.full, camera, jump=settings.jump)
-        return cls(depth, zones, camera, fallback, code, encoding, normals, valid)
+        box = bounding_box(zones.full, margin=SSIM_WINDOW_PX, multiple=math.lcm(factor, PHASES))
+        depth, mask = target_depth[box].astype(np.float64), zones.full[box]
+        normals, valid = normals_from_depth(depth, mask, camera.cropped(*box), jump=settings.jump)
+        similarity = SsimReference.build(_normalised(depth, mask, encoding))
+        return cls(
+            target_depth, zones, camera, bilinear_depth, code, encoding, box, similarity, np.nonzero(valid), normals[valid]
+        )
 
 
 def fill_empty(predicted_depth: np.ndarray, fallback: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Predicted depth on ``mask`` with ``fallback`` where the prediction is empty (0), and 0 outside; [H, W] float64."""
-    predicted = check_depth(predicted_depth, "predicted", mask.shape)
-    return np.where(mask, np.where(predicted > 0, predicted, fallback), 0.0)
+    check_depth(predicted_depth, "predicted", mask.shape)
+    return np.where(mask, np.where(predicted_depth > 0, predicted_depth, fallback), 0.0).astype(np.float64)
 
 
 def evaluate_depth(predicted_depth: np.ndarray, truth: DepthTruth) -> dict[str, DepthScores]:
     """Scores of a predicted depth map [H, W] (0 = left empty) in each zone: interior, silhouette, full."""
-    filled = fill_empty(predicted_depth, truth.fallback, truth.zones.full)
-    covered = predicted_depth > 0
-    error = filled - truth.depth
+    check_depth(predicted_depth, "predicted", truth.depth.shape)
+    box, peak = truth.box, truth.encoding.far - truth.encoding.near
+    predicted, mask = predicted_depth[box], truth.zones.full[box]
+    filled = fill_empty(predicted, truth.fallback[box], mask)
+    error = filled - truth.depth[box]
     # no jump rule for the prediction: a method must not lose its worst normals by tearing its surface
-    normals, has_normal = normals_from_depth(filled, truth.zones.full, truth.camera, jump=math.inf)
-    angle_deg = _angles_deg(normals, truth.normals)
-    angle_valid = truth.normals_valid & has_normal
-    similarity = _depth_ssim(filled, truth)
-    cell_mean = _cell_mean(filled, truth.code.shape)
+    angle_deg = _angles_deg(normals_at(filled, *truth.normal_pixels, truth.camera.cropped(*box)), truth.normals)
+    similarity = truth.similarity.map(_normalised(filled, mask, truth.encoding))
+    code = _cells_of(truth, box)
+    cell_mean = _cell_mean(filled, code.shape)
     scores = {}
     for name, zone in truth.zones.items():
-        violation, excess = interval_violation(cell_mean, truth.code, truth.encoding, _whole_cells(zone, truth.code.shape))
+        zone = zone[box]
+        violation, excess = interval_violation(cell_mean, code, truth.encoding, _whole_cells(zone, code.shape))
         rmse, mae, bias = error_statistics(error[zone])
         scores[name] = DepthScores(
-            n_pixels=int(zone.sum()),
+            n_pixels=int(np.count_nonzero(zone)),
             rmse=rmse,
             mae=mae,
             bias=bias,
-            psnr=psnr_from_rmse(rmse, truth.encoding.far - truth.encoding.near),
+            psnr=psnr_from_rmse(rmse, peak),
             ssim=_mean(similarity[zone]),
-            normal_error=_mean(angle_deg[zone & angle_valid]),
+            normal_error=_mean(angle_deg[zone[truth.normal_pixels]]),
             interval_violation=violation,
             interval_excess=excess,
-            coverage=_mean(covered[zone]),
+            coverage=_mean(predicted[zone] > 0),
             phase_spread=phase_spread(error, zone),
         )
     return scores
@@ -143,12 +156,16 @@ def phase_spread(error: np.ndarray, mask: np.ndarray, phases: int = PHASES) -> f
     Zero for errors that do not know the super-resolution grid; a sub-pixel pattern (checkerboard) shows here
     at its full amplitude while it hides in the RMSE. NaN when a phase has no pixel in ``mask``.
     """
-    rows, columns = np.nonzero(mask)
-    phase = rows % phases * phases + columns % phases
-    counts = np.bincount(phase, minlength=phases**2)
+    counts = _phase_sums(mask.astype(np.float64), phases)
     if not counts.all():
         return math.nan
-    return float(np.std(np.bincount(phase, weights=error[mask], minlength=phases**2) / counts))
+    return float(np.std(_phase_sums(np.where(mask, error, 0.0), phases) / counts))
+
+
+def _phase_sums(values: np.ndarray, phases: int) -> np.ndarray:
+    """Sums [phases, phases] over rows and columns of equal position modulo ``phases``."""
+    by_row = np.stack([values[start::phases].sum(axis=0) for start in range(phases)])
+    return np.stack([by_row[:, start::phases].sum(axis=1) for start in range(phases)], axis=1)
 
 
 def interval_violation(
@@ -172,18 +189,22 @@ def interval_violation(
     return _mean(excess > INTERVAL_TOLERANCE_LSB * encoding.lsb), _mean(np.maximum(excess, 0.0))
 
 
-def _depth_ssim(filled: np.ndarray, truth: DepthTruth) -> np.ndarray:
-    """SSIM of depth normalised to 0..1 by near and far; both maps are at far where the target has no surface."""
-    near, far = truth.encoding.near, truth.encoding.far
-    mask = truth.zones.full
-    predicted, target = (np.where(mask, (depth - near) / (far - near), 1.0) for depth in (filled, truth.depth))
-    return ssim_map(predicted, target)
+def _normalised(depth: np.ndarray, mask: np.ndarray, encoding: DepthEncoding) -> np.ndarray:
+    """Depth as SSIM sees it: 0..1 from near to far, and at far where the target has no surface."""
+    return np.where(mask, (depth - encoding.near) / (encoding.far - encoding.near), 1.0)
 
 
 def _angles_deg(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Angle between unit vectors [..., 3]; from the chord, which is exact for small angles where acos is not."""
-    chord = np.linalg.norm(a.astype(np.float64) - b, axis=-1)
+    """Angles [N] between unit vectors [N, 3]; from the chord, which is exact for small angles where acos is not."""
+    difference = a - b
+    chord = np.sqrt(np.einsum("ij,ij->i", difference, difference))
     return np.degrees(2 * np.arcsin(np.clip(chord / 2, 0.0, 1.0)))
+
+
+def _cells_of(truth: DepthTruth, box: tuple[slice, slice]) -> np.ndarray:
+    """The low-resolution code of the cells in ``box``."""
+    factor = truth.depth.shape[0] // truth.code.shape[0]
+    return truth.code[tuple(slice(side.start // factor, side.stop // factor) for side in box)]
 
 
 def _cell_mean(depth: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -9,6 +9,7 @@ import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -38,27 +39,50 @@ def psnr(image: np.ndarray, reference: np.ndarray, peak: float = 1.0) -> float:
     return psnr_from_rmse(math.sqrt(float(np.mean(error**2))), peak)
 
 
+@dataclass(frozen=True)
+class SsimReference:
+    """A reference image's part of SSIM; built once with :meth:`build`, compared with many images by :meth:`map`."""
+
+    image: np.ndarray  # [H, W] or [H, W, C] float64
+    mean: np.ndarray
+    variance: np.ndarray
+    peak: float
+
+    @classmethod
+    def build(cls, image: np.ndarray, peak: float = 1.0) -> SsimReference:
+        """Check ``image`` [H, W] or [H, W, C], at least 11 pixels on a side, and compute its local moments."""
+        if min(image.shape[:2]) < SSIM_WINDOW_PX:
+            raise ValueError(
+                f"SSIM of an image of {image.shape[1]}x{image.shape[0]}, expected at least {SSIM_WINDOW_PX} on a side"
+            )
+        image = image.astype(np.float64)
+        mean = _blur(image)
+        return cls(image, mean, _blur(image * image) - mean**2, peak)
+
+    def map(self, image: np.ndarray) -> np.ndarray:
+        """Structural similarity of ``image`` at each pixel (and channel), float64 of the reference's shape.
+
+        Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004: 11x11
+        Gaussian window with sigma 1.5, K1 = 0.01, K2 = 0.03, population variances; mirrored at the border.
+        """
+        _check_same(image, self.image)
+        x = image.astype(np.float64)
+        mean = _blur(x)
+        variance, covariance = _blur(x * x) - mean**2, _blur(x * self.image) - mean * self.mean
+        c1, c2 = (0.01 * self.peak) ** 2, (0.03 * self.peak) ** 2
+        luminance = (2 * mean * self.mean + c1) / (mean**2 + self.mean**2 + c1)
+        return luminance * (2 * covariance + c2) / (variance + self.variance + c2)
+
+
+def _blur(values: np.ndarray) -> np.ndarray:
+    size = (SSIM_WINDOW_PX, SSIM_WINDOW_PX)
+    return cv2.GaussianBlur(values, size, SSIM_SIGMA_PX, borderType=cv2.BORDER_REFLECT).reshape(values.shape)
+
+
 def ssim_map(image: np.ndarray, reference: np.ndarray, peak: float = 1.0) -> np.ndarray:
-    """Structural similarity at each pixel (and channel), same shape as ``image`` [H, W] or [H, W, C], float64.
-
-    Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004: 11x11
-    Gaussian window with sigma 1.5, K1 = 0.01, K2 = 0.03, population variances; mirrored at the border.
-    """
+    """Structural similarity at each pixel (and channel), see :meth:`SsimReference.map`."""
     _check_same(image, reference)
-    if min(image.shape[:2]) < SSIM_WINDOW_PX:
-        raise ValueError(f"SSIM of an image of {image.shape[1]}x{image.shape[0]}, expected at least {SSIM_WINDOW_PX} on a side")
-    x, y = image.astype(np.float64), reference.astype(np.float64)
-
-    def blur(values: np.ndarray) -> np.ndarray:
-        size = (SSIM_WINDOW_PX, SSIM_WINDOW_PX)
-        return cv2.GaussianBlur(values, size, SSIM_SIGMA_PX, borderType=cv2.BORDER_REFLECT).reshape(values.shape)
-
-    mean_x, mean_y = blur(x), blur(y)
-    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
-    covariance = blur(x * y) - mean_x * mean_y
-    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return luminance * (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return SsimReference.build(reference, peak).map(image)
 
 
 def ssim(image: np.ndarray, reference: np.ndarray, peak: float = 1.0) -> float:

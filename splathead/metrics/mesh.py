@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from splathead.cameras import Camera
-from splathead.metrics.surface import Surface, depth_to_mesh, pixel_of, sample_surface, visible_points
+from splathead.metrics.surface import Surface, pixel_of, sample_surface, visible_points
 from splathead.metrics.zones import Zones, ZoneSettings, compute_zones
 from splathead.results import threshold_text
 
@@ -116,9 +116,7 @@ class SurfaceTruth:
         does not show.
         """
         zones = compute_zones(target_depth, settings.zones)
-        vertices, triangles = depth_to_mesh(target_depth, zones.full, camera, settings.zones.jump)
-        alone = np.setdiff1d(np.arange(len(vertices)), triangles)
-        surface = Surface.build(vertices, np.concatenate([triangles, np.repeat(alone[:, None], 3, axis=1)]))
+        surface = Surface.from_depth(target_depth, zones.full, camera, settings.zones.jump, keep_lone=True)
         points, faces = sample_surface(surface, settings.samples, settings.seed)
         return cls(surface, camera, zones, diagonal, settings, *_place_samples(surface, camera, zones, points, faces))
 
@@ -136,7 +134,7 @@ def evaluate_mesh(predicted_depth: np.ndarray, mask: np.ndarray, truth: SurfaceT
         truth: of the view; its settings are used.
     """
     settings = truth.settings
-    predicted = Surface.build(*depth_to_mesh(predicted_depth, mask, truth.camera, settings.zones.jump))
+    predicted = Surface.from_depth(predicted_depth, mask, truth.camera, settings.zones.jump)
     used = slice(None, None, settings.vertex_stride)
     to_truth, true_face = truth.surface.closest(predicted.vertices[used])
     to_prediction, predicted_face = predicted.closest(truth.samples)

@@ -1,4 +1,9 @@
-"""Triangle surfaces: from depth grids, area-uniform samples, visibility (Embree), exact distances (libigl)."""
+"""Triangle surfaces: from meshes and depth grids, exact distances, area-uniform samples, visibility.
+
+Distances to a general mesh come from libigl, visibility from Embree. Depth grids have a search tree of their own
+(:mod:`splathead.metrics.grid_kernels`): indexing half a million triangles anew for every prediction would cost more than
+everything else.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +13,133 @@ from functools import cached_property
 import numpy as np
 
 from splathead.cameras import Camera
-from splathead.metrics.zones import check_depth
+from splathead.metrics.zones import bounding_box, check_depth
 
 FLOAT32_HAIR = 1e-5
 """Relative distance within which two hits of a float32 ray are one."""
 
 
 @dataclass(frozen=True)
-class Surface:
-    """A triangle mesh with its search tree; made once with :meth:`build`, queried many times."""
+class GridTree:
+    """Quadtree of bounding boxes over the cells of a depth grid's triangles: built in one pass, exact queries."""
+
+    vertices: np.ndarray  # [V, 3] float64
+    faces: np.ndarray  # [F, 3] int32, in row-major order of cells
+    first_face: np.ndarray  # [cells + 1] int64
+    shapes: np.ndarray  # [L, 2] rows and columns of each level, level 0 = the cells
+    offsets: np.ndarray  # [L + 1] first node of each level
+    low: np.ndarray  # [nodes, 3]
+    high: np.ndarray  # [nodes, 3]
+
+    @classmethod
+    def build(cls, vertices: np.ndarray, faces: np.ndarray, first_face: np.ndarray, shape: tuple[int, int]) -> GridTree:
+        """Tree over the faces of ``grid_kernels.triangulate`` for a grid of ``shape`` cells."""
+        from splathead.metrics import grid_kernels
+
+        shapes = [shape]
+        while shapes[-1] != (1, 1):
+            shapes.append(((shapes[-1][0] + 1) // 2, (shapes[-1][1] + 1) // 2))
+        sizes = np.array(shapes, dtype=np.int64)
+        offsets = np.concatenate([[0], np.cumsum(sizes.prod(axis=1))])
+        low, high = np.empty((2, offsets[-1], 3))
+        grid_kernels.build_boxes(vertices, faces, first_face, sizes, offsets, low, high)
+        return cls(vertices, faces, first_face, sizes, offsets, low, high)
+
+    def closest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distance [N] and closest face [N] of points [N, 3]."""
+        from splathead.metrics import grid_kernels
+
+        squared, face = np.empty(len(points)), np.empty(len(points), dtype=np.int64)
+        tree = (self.vertices, self.faces, self.first_face, self.shapes, self.offsets, self.low, self.high)
+        grid_kernels.closest_faces(points, *tree, squared, face)
+        return squared, face
+
+
+@dataclass(frozen=True)
+class MeshTree:
+    """libigl's tree over the triangles of any mesh."""
 
     vertices: np.ndarray  # [V, 3] float64
     faces: np.ndarray  # [F, 3] int64
+    tree: object  # igl.AABB
+
+    @classmethod
+    def build(cls, vertices: np.ndarray, faces: np.ndarray) -> MeshTree:
+        """Index a mesh with at least one face."""
+        import igl
+
+        tree = igl.AABB()
+        tree.init(vertices, faces)
+        return cls(vertices, faces, tree)
+
+    def closest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distance [N] and closest face [N] of points [N, 3]."""
+        squared, face, _ = self.tree.squared_distance(self.vertices, self.faces, points)
+        return squared.ravel(), face.ravel()
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Triangles with their search tree; made once with :meth:`build` or :meth:`from_depth`, queried many times."""
+
+    vertices: np.ndarray  # [V, 3] float64
+    faces: np.ndarray  # [F, 3] integer
     face_normals: np.ndarray  # [F, 3] unit, zero for degenerate triangles
     face_areas: np.ndarray  # [F]
-    tree: object  # igl.AABB over the triangles
+    tree: MeshTree | GridTree | None  # None without faces
 
     @classmethod
     def build(cls, vertices: np.ndarray, faces: np.ndarray) -> Surface:
         """Index a mesh of vertices [V, 3] and faces [F, 3]; F may be 0. NaN and indices out of range are errors."""
-        import igl
-
         vertices = np.ascontiguousarray(vertices, dtype=np.float64).reshape(-1, 3)
         faces = np.ascontiguousarray(faces, dtype=np.int64).reshape(-1, 3)
         if not np.isfinite(vertices).all():
             raise ValueError("mesh with NaN or infinite vertices")
         if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
             raise ValueError(f"mesh with face indices {faces.min()}..{faces.max()}, expected 0..{len(vertices) - 1}")
-        cross = _face_cross(vertices, faces)
-        double_area = np.linalg.norm(cross, axis=1)
-        tree = igl.AABB()
-        if len(faces):
-            tree.init(vertices, faces)
-        return cls(vertices, faces, cross / np.maximum(double_area, 1e-300)[:, None], 0.5 * double_area, tree)
+        tree = MeshTree.build(vertices, faces) if len(faces) else None
+        return cls(vertices, faces, *_normals_and_areas(vertices, faces), tree)
+
+    @classmethod
+    def from_depth(
+        cls, depth: np.ndarray, mask: np.ndarray, camera: Camera, jump: float, *, keep_lone: bool = False
+    ) -> Surface:
+        """Triangulate a depth grid.
+
+        Each square of four pixels gives two triangles (split along the same diagonal everywhere); a triangle is
+        kept when its three pixels are in ``mask`` and their depths span at most ``jump``. This is the one rule by
+        which surfaces are cut at depth jumps.
+
+        Args:
+            depth: [H, W] z-depth.
+            mask: [H, W] bool, not empty; ``depth`` must be positive there.
+            camera: the view.
+            jump: largest depth difference within a triangle, in the depth's unit.
+            keep_lone: make a pixel that no triangle uses a triangle without area (a point of the surface).
+
+        Returns:
+            A surface with one vertex per mask pixel in row-major order (also where no triangle uses it) in the
+            world, and faces in row-major order of pixels, facing the camera.
+        """
+        from splathead.metrics import grid_kernels
+
+        check_depth(depth, "grid", (camera.height, camera.width))
+        if mask.shape != depth.shape or not (depth[mask] > 0).all():
+            raise ValueError(
+                f"mask of shape {mask.shape} for depth of shape {depth.shape}, expected the same and depth > 0 inside"
+            )
+        if not mask.any():
+            raise ValueError("empty mask: a depth grid without any pixel has no surface")
+        box = bounding_box(mask)
+        mask, depth, camera = mask[box], depth[box].astype(np.float64), camera.cropped(*box)
+        index = np.full(mask.shape, -1, dtype=np.int32)
+        index[mask] = np.arange(np.count_nonzero(mask), dtype=np.int32)
+        faces, first_face = np.empty((2 * mask.size, 3), dtype=np.int32), np.empty(mask.size + 1, dtype=np.int64)
+        faces = faces[: grid_kernels.triangulate(index, depth, jump, keep_lone, faces, first_face)]
+        rays = camera.ray_directions()[mask] * depth[mask][:, None]
+        vertices = (rays - camera.translation) @ camera.rotation
+        tree = GridTree.build(vertices, faces, first_face, mask.shape) if len(faces) else None
+        return cls(vertices, faces, *_normals_and_areas(vertices, faces), tree)
 
     @property
     def diagonal(self) -> float:
@@ -53,12 +152,12 @@ class Surface:
         Points that follow each other in space are found faster. Without triangles the distance is infinite
         and the index -1.
         """
-        if not len(self.faces):
+        if self.tree is None:
             return np.full(len(points), np.inf), np.full(len(points), -1, dtype=np.int64)
         if not len(points):
             return np.zeros(0), np.zeros(0, dtype=np.int64)
-        squared, face, _ = self.tree.squared_distance(self.vertices, self.faces, np.ascontiguousarray(points, dtype=np.float64))
-        return np.sqrt(np.maximum(squared, 0.0)).ravel(), face.ravel()
+        squared, face = self.tree.closest(np.ascontiguousarray(points, dtype=np.float64))
+        return np.sqrt(np.maximum(squared, 0.0)), face
 
     @cached_property
     def _ray_scene(self) -> tuple[object, object]:
@@ -86,44 +185,13 @@ class Surface:
         return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
 
 
-def _face_cross(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    return np.cross(b - a, c - a)
-
-
-def depth_to_mesh(depth: np.ndarray, mask: np.ndarray, camera: Camera, jump: float) -> tuple[np.ndarray, np.ndarray]:
-    """Triangulate a depth grid.
-
-    Each square of four pixels gives two triangles (split along the same diagonal everywhere); a triangle is
-    kept when its three pixels are in ``mask`` and their depths span at most ``jump``. This is the one rule by
-    which surfaces are cut at depth jumps.
-
-    Args:
-        depth: [H, W] z-depth.
-        mask: [H, W] bool; ``depth`` must be positive there.
-        camera: the view.
-        jump: largest depth difference within a triangle, in the depth's unit.
-
-    Returns:
-        vertices [V, 3] float64 in the world, one per mask pixel in row-major order (also where no triangle
-        uses it), and faces [F, 3] int64, facing the camera, in row-major order.
-    """
-    depth = check_depth(depth, "grid", (camera.height, camera.width))
-    if mask.shape != depth.shape or not (depth[mask] > 0).all():
-        raise ValueError(f"mask of shape {mask.shape} for depth of shape {depth.shape}, expected the same and depth > 0 inside")
-    index = np.full(depth.shape, -1, dtype=np.int64)
-    index[mask] = np.arange(np.count_nonzero(mask))
-    low, high = slice(0, -1), slice(1, None)
-    top_left, bottom_left, top_right, bottom_right = (low, low), (high, low), (low, high), (high, high)
-    triangles, kept = [], []
-    for corners in ((top_left, bottom_left, top_right), (bottom_left, bottom_right, top_right)):
-        ids = np.stack([index[corner] for corner in corners], axis=-1)
-        z = np.stack([depth[corner] for corner in corners])
-        kept.append((ids >= 0).all(-1) & (np.ptp(z, axis=0) <= jump))
-        triangles.append(ids)
-    faces = np.stack(triangles, axis=2).reshape(-1, 3)[np.stack(kept, axis=2).ravel()]
-    rays = camera.ray_directions()[mask] * depth[mask][:, None]
-    return (rays - camera.translation) @ camera.rotation, faces
+def _normals_and_areas(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit normals [F, 3] (zero where degenerate) and areas [F] of triangles."""
+    a, b, c = (vertices[faces[:, corner]].T for corner in range(3))
+    (ux, uy, uz), (vx, vy, vz) = b - a, c - a  # by components: numpy's cross product takes three times as long
+    cross = np.stack([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx], axis=1)
+    double_area = np.sqrt(np.einsum("ij,ij->i", cross, cross))
+    return cross / np.maximum(double_area, 1e-300)[:, None], 0.5 * double_area
 
 
 def sample_surface(surface: Surface, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

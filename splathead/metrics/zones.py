@@ -48,14 +48,26 @@ class Zones:
         return iter((("interior", self.interior), ("silhouette", self.silhouette), ("full", self.full)))
 
 
-def check_depth(depth: np.ndarray, name: str, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """``depth`` [H, W] as float64; anything but finite, non-negative values of the right shape is an error."""
+def check_depth(depth: np.ndarray, name: str, shape: tuple[int, int] | None = None) -> None:
+    """Anything but a map [H, W] of finite, non-negative values, of the right shape, is an error that names ``name``."""
     if depth.ndim != 2 or (shape is not None and depth.shape != shape):
         raise ValueError(f"{name} depth of shape {depth.shape}, expected {shape or '[H, W]'}")
-    depth = depth.astype(np.float64)
-    if not (np.isfinite(depth).all() and depth.min() >= 0):
+    if not (depth.min() >= 0 and depth.max() < np.inf):  # NaN fails both comparisons
         raise ValueError(f"{name} depth has NaN, infinite or negative values, expected >= 0 with 0 = no surface")
-    return depth
+
+
+def bounding_box(mask: np.ndarray, margin: int = 0, multiple: int = 1) -> tuple[slice, slice]:
+    """Rows and columns of the box around a mask [H, W], which must not be empty.
+
+    The box has ``margin`` more pixels on each side where the image has them and starts and ends at multiples of
+    ``multiple`` (or at the image's end).
+    """
+    box = []
+    for axis, size in enumerate(mask.shape):
+        found = np.flatnonzero(mask.any(axis=1 - axis))
+        start, stop = max(int(found[0]) - margin, 0), int(found[-1]) + 1 + margin
+        box.append(slice(start // multiple * multiple, min(-(-stop // multiple) * multiple, size)))
+    return box[0], box[1]
 
 
 def depth_jumps(depth: np.ndarray, mask: np.ndarray, jump: float) -> np.ndarray:
@@ -78,12 +90,14 @@ def compute_zones(target_depth: np.ndarray, settings: ZoneSettings | None = None
     neighbours there either. An empty map is an error.
     """
     settings = settings or ZoneSettings()
-    depth = check_depth(target_depth, "target")
-    full = depth > 0
+    check_depth(target_depth, "target")
+    full = target_depth > 0
     if not full.any():
         raise ValueError("empty target: no pixel with a surface, so there is nothing to score")
-    inside = full & ~depth_jumps(depth, full, settings.jump)
+    box = bounding_box(full)
+    inside = full[box] & ~depth_jumps(target_depth[box], full[box], settings.jump)
     padded = np.pad(inside, 1).astype(np.uint8)
     distance_px = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    interior = distance_px > settings.band_px
+    interior = np.zeros_like(full)
+    interior[box] = distance_px > settings.band_px
     return Zones(interior, full & ~interior, full)
