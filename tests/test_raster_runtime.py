@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -108,6 +109,22 @@ def test_forked_child_renders_the_same():
         child.join(timeout=60)
     assert child.exitcode == 0
     assert result == pytest.approx(expected, rel=1e-6)
+
+
+def test_memory_is_linear_in_gaussians_and_pixels():
+    def peak_bytes(count: int, size: int) -> int:
+        gaussians, features = leaves(random_gaussians(count, scale=(0.5, 1.0)), torch.float32), torch.rand(count, 4)
+        view = camera(size, size)
+        tracemalloc.start()  # sees numpy's arrays: all of the rasteriser's but its images and parameter gradients
+        rasterize(gaussians, features, view, RasterSettings(), "cpu").features.sum().backward()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    base = peak_bytes(4000, 128)
+    assert base < 4000 * 400 + 128 * 128 * 16 + 500_000
+    assert peak_bytes(8000, 128) < 2.3 * base
+    assert peak_bytes(4000, 256) < 4.3 * base
 
 
 def test_thread_count_follows_torch_and_numba(monkeypatch):

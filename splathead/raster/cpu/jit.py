@@ -34,8 +34,9 @@ def find_cache_root() -> Path | None:
     that it imports: so the folder's name is a hash of the whole package. It is in the user's
     cache folder because the installed package may be read-only.
     """
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
+    package = Path(__file__).parent
+    digest = hashlib.sha256(str(package).encode())  # numba files kernels by path
+    for source in sorted(package.rglob("*.py")):
         digest.update(source.read_bytes())
     cpu = (numba.config.CPU_NAME or get_host_cpu_name(), numba.config.CPU_FEATURES)
     digest.update(repr((numba.__version__, llvmlite.__version__, platform.python_version(), cpu)).encode())
