@@ -35,7 +35,7 @@ def run() -> None:
         print(f"{name}: nothing to do, {len(items)} meshes in {stage.folder}")
         return
     stage.run_items(functools.partial(fuse_item, config), items, jobs=run.jobs, unit="mesh")
-    write_results(stage.folder / "fused.csv", result_rows(config, items, stage.record["fingerprint"]))
+    write_results(stage.folder / "fused.csv", result_rows(config, items))
     stage.close()
     print(f"{name}: {len(items)} meshes in {stage.folder}, scores in {stage.folder / 'fused.csv'}")
 

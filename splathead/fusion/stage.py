@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from splathead.config import Config
+from splathead.evaluation.views import Scale
 from splathead.fusion.files import save_mesh
 from splathead.fusion.scores import score_item
 from splathead.fusion.surface import FusedMesh, decimated, extract_surface, largest_component, vertex_colours
@@ -50,12 +51,12 @@ def fuse_item(config: Config, item: str, out_dir: Path) -> None:
     predictions = load_predictions(config, method, subject, variant)
     views = [_depth_view(config, sample, depth_map) for sample, depth_map in predictions.items()]
     mesh, record = fuse_head(views, config)
-    scale = "nominal" if subject_info(config, subject).get("scale") == "nominal" else "metric"
+    scale = "metric" if Scale.of(subject_info(config, subject)).metric else "nominal"
     for suffix in dict.fromkeys(["ply", *config.fuse.formats]):
         save_mesh(out_dir / f"mesh.{suffix}", mesh, scale=scale)
     record |= {"method": method, "subject": subject, "variant": variant, "views": [sample.view for sample in predictions]}
     write_json(out_dir / "fusion.json", {**record, "scale": scale, "seconds": round(time.perf_counter() - started, 3)})
-    write_json(out_dir / "scores.json", score_item(config, predictions, mesh, scale))
+    write_json(out_dir / "scores.json", score_item(config, predictions, mesh))
 
 
 def load_predictions(config: Config, method: str, subject: str, variant: str) -> dict[Sample, DepthMap]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from splathead.images import atomic_path
 from splathead.report.data import (
+    CEILING,
     TARGET_NAMES,
     Results,
     method_label,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 # Okabe & Ito (2008), distinguishable with every common colour blindness
 METHOD_COLOURS = {
     "raw_splat": "#8c8c8c", "nearest": "#CC79A7", "bilinear": "#E69F00", "bicubic": "#56B4E9", "bilinear_offset": "#D55E00",
-    "unet": "#0072B2", "splathead": "#009E73",
+    "unet": "#0072B2", "splathead": "#009E73", CEILING: "#777777",
 }  # fmt: skip
 OTHER_COLOURS = ("#7a5195", "#003f5c", "#bc5090", "#58508d")
 TEXT_COLOUR, LINE_COLOUR = "#222222", "#777777"
@@ -143,7 +144,7 @@ def f_score_figure(results: Results, target: str) -> Figure | None:
         for method in methods:
             points = [(*parse_threshold(row.threshold), row.value) for row in chosen.where(fit=fit, method=method).rows]
             curve = sorted((threshold, value) for threshold, found, value in points if found == unit)
-            style = "--" if method == "raw_splat" else "-"
+            style = {"raw_splat": "--", CEILING: ":"}.get(method, "-")
             if curve:
                 axis.plot(*zip(*curve), style, color=method_colour(method, methods), lw=1.6, label=method_label(method))
         axis.set_title(f"{fit} fit" if fit else "", **TITLE)

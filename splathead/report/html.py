@@ -207,7 +207,7 @@ def _comparison_section(page: Page) -> str:
         tables = _tables(page, lambda key, target=target: key.startswith(("main", "zones", "surface")) and f"_{target}" in key)
         figures = [_figure(key, *content) for key, content in page.figures.items() if f"_{target}" in key]
         parts += [tables, *figures]
-    return "".join([*parts, _tables(page, lambda key: key.startswith("fused"))])
+    return "".join([*parts, _tables(page, lambda key: key.startswith(("consistency", "fused")))])
 
 
 def _figure(key: str, title: str, svg: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from splathead.report.data import TARGET_NAMES, Results, split_by_scale
+from splathead.report.data import CEILING, TARGET_NAMES, Results, split_by_scale
 from splathead.report.tables import Column, Table, build_table, f_thresholds
 from splathead.results import parse_threshold
 
@@ -15,7 +15,8 @@ VIEW_NAMES = {"all": "all views", "near_frontal": "near-frontal views"}
 def main_table(results: Results, target: str, views: str) -> Table | None:
     """The main comparison on one target: interior depth errors, normals and F-scores, with paired differences."""
     chosen = results.where(experiment="main", target=target, views=views)
-    keep = Results(tuple(row for row in chosen.rows if not row.method_b or row.method_b in DIFFERENCE_BASES))
+    rows = (row for row in chosen.rows if row.method != CEILING and (not row.method_b or row.method_b in DIFFERENCE_BASES))
+    keep = Results(tuple(rows))
     depth = [Column(metric, "interior") for metric in ("rmse", "mae", "bias", "psnr", "normal_error")]
     f_scores = [Column("f_score", "interior", threshold) for threshold in f_thresholds(keep)]
     return build_table(
@@ -55,9 +56,17 @@ def surface_table(results: Results, target: str) -> Table | None:
         columns += [Column(metric, "full", text) for text in f_thresholds(chosen) if parse_threshold(text)[0] in (0.5, 1.0)]
     note = (
         "Exact distances from points to triangles, no alignment. Precision is over predicted vertices, recall over the "
-        "visible true surface."
+        "visible true surface. The true depth map, triangulated, shows what the pixel grid allows."
     )
     return build_table(f"surface_{target}", f"Single-view surfaces against {TARGET_NAMES[target]}", note, chosen, columns)
+
+
+def consistency_table(results: Results) -> Table | None:
+    """How well the views' depth maps agree where there is no truth."""
+    chosen = results.where(experiment="main", views="all", target="", method_b="")
+    note = "Disagreement of depth reprojected between views, % of the diagonal; conflicts look through each other."
+    columns = [Column("consistency"), Column("consistency_conflict")]
+    return build_table("consistency", "Agreement of the views", note, chosen, columns)
 
 
 def fused_table(results: Results) -> Table | None:
@@ -110,5 +119,6 @@ def _tables_of_one_scale(results: Results) -> list[Table]:
     targets = [target for target in ("surface", "render") if len(results.where(experiment="main", target=target))]
     tables = [main_table(results, target, views) for target in targets for views in ("all", "near_frontal")]
     tables += [builder(results, target) for target in targets for builder in (zone_table, surface_table)]
-    tables += [fused_table(results), heldout_table(results), training_table(results), timings_table(results)]
+    builders = (consistency_table, fused_table, heldout_table, training_table, timings_table)
+    tables += [builder(results) for builder in builders]
     return [table for table in tables if table is not None]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from splathead.report.data import (
+    CEILING,
     HIGHER_IS_BETTER,
     LOWER_IS_BETTER,
     Results,
@@ -142,7 +143,7 @@ def _line_order(key: tuple[str, ...]) -> tuple:
 def _cell(rows: Results, column: Column, best: float | None) -> Cell:
     row = rows.one(metric=column.metric, zone=column.zone, threshold=column.threshold)
     if row is None:
-        return Cell(NOT_MEASURED)
+        return Cell("–" if all(row.method_b for row in rows.rows) else NOT_MEASURED)
     text = format_number(row.metric, row.unit, row.value)
     interval = ""
     if row.ci_low is not None:
@@ -172,7 +173,7 @@ def _best_values(results: Results, column: Column) -> dict[str, float]:
         return {}
     by_track: dict[str, list[float]] = {}
     for row in results.where(metric=column.metric, zone=column.zone, threshold=column.threshold, method_b="").rows:
-        if row.track:
+        if row.track and row.method != CEILING:
             by_track.setdefault(row.track, []).append(_goodness(row))
     return {track: max(values) for track, values in by_track.items() if len(values) > 1}
 
