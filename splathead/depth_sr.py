@@ -19,10 +19,9 @@ from splathead.checkpoints import save_weights
 from splathead.config import Config
 from splathead.metrics.zones import ZoneSettings
 from splathead.models import NO_NETWORK, architecture_for, architecture_to_dict, create_network, parameter_count
-from splathead.prediction import input_stage
 from splathead.predictors import Predictor, baseline_predictors, network_predictor, write_predictions
 from splathead.results import ResultRow, device_name, git_state, write_results
-from splathead.samples import STAGE_NAMES, Sample, list_samples, predictions_folder, stage_folder
+from splathead.samples import STAGE_NAMES, Sample, input_stage, list_samples, predictions_folder, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, record_group, safe_name
 from splathead.training import Trainer, TrainingReport
 from splathead.training_data import PairSet, load_pairs
@@ -202,7 +201,8 @@ def _export(config: Config, part: Stage, trainer: Trainer, report: TrainingRepor
 def _prediction_part(run: _Run, predictor: Predictor) -> Stage:
     """Write one method's predictions, unless they are there."""
     config = run.config
-    samples = list_samples(config, input_stage(config), splits=PREDICTED_SPLITS, limit=run.limit)
+    stage = input_stage(config)
+    samples = [sample for split in PREDICTED_SPLITS for sample in list_samples(config, stage, splits=(split,), limit=run.limit)]
     names = [dataclasses.astuple(sample) for sample in samples]
     part = run.open_part(predictions_folder(config), predictor.method, predictor.settings, names)
     if not part.finished:

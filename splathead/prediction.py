@@ -20,7 +20,7 @@ from splathead.config import Config
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, load_maps, sidecar_path
 from splathead.models import architecture_from_dict, create_network
 from splathead.models.interpolation import upsample_depth, upsample_mask
-from splathead.samples import Sample
+from splathead.samples import Sample, input_stage
 from splathead.training_data import LowResolutionInput, prepare_input
 
 PREDICTION_BITS = 16
@@ -88,11 +88,6 @@ def _to_depth_map(lr: DepthMap, prepared: LowResolutionInput, depth01: np.ndarra
     encoding = DepthEncoding.from_depth(depth, mask, PREDICTION_BITS, lr.encoding.unit)
     camera = lr.camera.resized(mask.shape[1], mask.shape[0])
     return DepthMap(depth, mask, encoding, camera, source)
-
-
-def input_stage(config: Config) -> int:
-    """Stage that holds the inputs: 5 (pairs), or 4 for configurations that make no pairs (heads without truth)."""
-    return 5 if 5 in config.stages else 4
 
 
 def load_input(config: Config, sample: Sample, lr_input: str) -> DepthMap:

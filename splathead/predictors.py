@@ -14,8 +14,8 @@ from splathead.devices import compute_device
 from splathead.images import DepthMap, load_depth_png, save_depth_png, write_json
 from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.models.interpolation import fit_offset
-from splathead.prediction import input_stage, interpolate_depth, load_input, load_network, load_raw_splat, scale_factor
-from splathead.samples import Sample, list_samples
+from splathead.prediction import interpolate_depth, load_input, load_network, load_raw_splat, scale_factor
+from splathead.samples import Sample, input_stage, list_samples
 from splathead.stages import Stage
 
 WRITER_THREADS = 4
@@ -50,7 +50,7 @@ def network_predictor(config: Config, method: str, weights: Path) -> Predictor:
 
         return predict
 
-    return Predictor(method, {"weights": info["sha256"]}, prepare)
+    return Predictor(method, {"weights": info["sha256"], "lr_input": info["lr_input"], "target": info["target"]}, prepare)
 
 
 def baseline_predictors(config: Config, limit: int = 0) -> tuple[list[Predictor], list[str]]:

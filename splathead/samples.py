@@ -14,8 +14,8 @@ stage  files
 04     the same names, cleaned
 05     ``<subject>/<variant>/<view>/``: hr_render.png, hr_surface.png, lr_8bit.png, lr_16bit.png + sidecars
 06     ``<method>/``: model.safetensors, model.json, log.csv; ``predictions/<method>/<subject>/<variant>/<view>.png``
-07     depth.csv
-08     mesh.csv
+07     depth.csv; views.csv (the same measures view by view), ``<subject>/<variant>/scores.json``
+08     mesh.csv, views.csv and scores.json likewise
 11     ``<method>/<subject>/<variant>/mesh.*``, fused.csv
 12     tables/, figures/, report.html
 =====  =============================================================================================
@@ -79,6 +79,11 @@ class Sample:
 def stage_folder(config: Config, stage: int) -> Path:
     """Folder of a stage by number."""
     return config.run_folder / STAGE_NAMES[stage]
+
+
+def input_stage(config: Config) -> int:
+    """Stage that holds the inputs: 5 (pairs), or 4 for configurations that make no pairs (heads without truth)."""
+    return 5 if 5 in config.stages else 4
 
 
 def predictions_folder(config: Config) -> Path:

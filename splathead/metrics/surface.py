@@ -136,8 +136,7 @@ class Surface:
         index[mask] = np.arange(np.count_nonzero(mask), dtype=np.int32)
         faces, first_face = np.empty((2 * mask.size, 3), dtype=np.int32), np.empty(mask.size + 1, dtype=np.int64)
         faces = faces[: grid_kernels.triangulate(index, depth, jump, keep_lone, faces, first_face)]
-        rays = camera.ray_directions()[mask] * depth[mask][:, None]
-        vertices = (rays - camera.translation) @ camera.rotation
+        vertices = _unproject(depth, mask, camera)
         tree = GridTree.build(vertices, faces, first_face, mask.shape) if len(faces) else None
         return cls(vertices, faces, *_normals_and_areas(vertices, faces), tree)
 
@@ -183,6 +182,17 @@ class Surface:
             repeated = np.repeat(weighted[:, axis], 3)
             normals[:, axis] = np.bincount(self.faces.ravel(), weights=repeated, minlength=len(self.vertices))
         return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+
+
+def _unproject(depth: np.ndarray, mask: np.ndarray, camera: Camera) -> np.ndarray:
+    """World points [V, 3] of the pixels in ``mask``, as :meth:`Camera.unproject` but for these only."""
+    rows, columns = np.nonzero(mask)
+    z = depth[rows, columns]
+    points = np.empty((len(z), 3))
+    points[:, 0] = (columns + 0.5 - camera.cx) / camera.fx * z - camera.translation[0]
+    points[:, 1] = (rows + 0.5 - camera.cy) / camera.fy * z - camera.translation[1]
+    points[:, 2] = z - camera.translation[2]
+    return points @ camera.rotation
 
 
 def _normals_and_areas(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
