@@ -265,3 +265,19 @@ def test_script_flags_and_errors(config, tmp_path):
     assert info["architecture"]["base_ch"] == 2 and info["lr_input"] == "16bit" and info["epochs_done"] == 1
     done = run_script(path, "--model", "vnet")
     assert done.returncode != 0 and "train.model.name: 'vnet', expected one of unet, none" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_under_accelerate_train_together(config, tmp_path):
+    """Each process takes its share of the batches, one writes the results. (`accelerate launch` does this for GPUs only.)"""
+    config.train.batch_size = 1
+    path = write_yaml(config, tmp_path / "tiny.yaml")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*launch, *script(path)[1:]], capture_output=True, text=True, check=False, timeout=300,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("predictions of unet") == 1
+    info = json.loads((stage_folder(config, 6) / "unet" / "model.json").read_text())
+    rows = (stage_folder(config, 6) / "unet" / "log.csv").read_text().splitlines()
+    # 4 views in batches of 1 on 2 processes: 2 steps an epoch
+    assert info["complete"] and rows[-1].startswith("2,4,") and prediction(config, "unet")
