@@ -97,6 +97,8 @@ class Gaussians:
 
     def colours(self, camera_position: Tensor) -> Tensor:
         """View-dependent colours [N, 3] seen from ``camera_position`` [3], clamped below at 0 as in 3DGS."""
+        if self.sh_degree == 0:  # the same from everywhere
+            return (SH_C0 * self.sh[:, 0] + 0.5).clamp_min(0.0)
         directions = torch.nn.functional.normalize(self.means - camera_position.to(self.means), dim=-1)
         return (evaluate_sh(self.sh, directions) + 0.5).clamp_min(0.0)
 

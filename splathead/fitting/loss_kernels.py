@@ -6,6 +6,8 @@ before the last, serial one: the result has the same bits for any number of thre
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba as nb
 import numpy as np
 import torch
@@ -28,9 +30,16 @@ _f = np.float32
 _REACH = SSIM_WINDOW_PX - 1  # a window filter shortens a line by this much
 _K0, _K1, _K2, _K3, _K4, _K5 = (_f(tap) for tap in gaussian_window()[:6])
 _C1, _C2 = _f(SSIM_C1), _f(SSIM_C2)
-_ALPHA_SURFACE = _f(ALPHA_SURFACE)
-_MIN_VARIANCE, _MAX_VARIANCE = _f(MIN_DEPTH_VARIANCE_MM2), _f(MAX_DEPTH_STD_MM**2)
 _BYTE = _f(1.0 / 255.0)
+
+
+class _DepthLimits(NamedTuple):
+    """Thresholds that kernels are given: what they import, numba's cache would keep after an edit."""
+
+    alpha: np.float32
+    min_variance: np.float32
+    max_variance: np.float32
+
 
 # A row is always summed by one thread, so that reordering within it does not depend on the number of threads.
 _kernel = nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -68,9 +77,10 @@ def _loss_and_gradients(features, alpha, target, background, weights, box, grad_
     pair = np.empty((2, 3, height, width), np.float32)  # rendered and expected colours over the background
     row_loss = np.zeros((4, height))  # L1 and depth, then SSIM by channel
     l1_weight = _f((1.0 - weights.ssim) / (3 * height * width))
-    std_weight = _f(weights.depth_std / max(1, np.count_nonzero(alpha > _ALPHA_SURFACE)))
+    limits = _DepthLimits(_f(ALPHA_SURFACE), _f(MIN_DEPTH_VARIANCE_MM2), _f(MAX_DEPTH_STD_MM**2))
+    std_weight = _f(weights.depth_std / max(1, np.count_nonzero(alpha > limits.alpha)))
     run_shared(
-        _colour_and_depth, height, features, alpha, target, background, l1_weight, std_weight,
+        _colour_and_depth, height, features, alpha, target, background, l1_weight, std_weight, limits,
         pair, grad_features, grad_alpha, row_loss,
     )  # fmt: skip
     inner_height, inner_width = box.y1 - box.y0 - _REACH, box.x1 - box.x0 - _REACH
@@ -87,7 +97,7 @@ def _loss_and_gradients(features, alpha, target, background, weights, box, grad_
 
 @_kernel
 def _colour_and_depth(
-    counter, rows, features, alpha, target, background, l1_weight, std_weight, pair, grad_features, grad_alpha, row_loss
+    counter, rows, features, alpha, target, background, l1_weight, std_weight, limits, pair, grad_features, grad_alpha, row_loss
 ):
     """L1 and depth spread per row; ``pair`` [2, 3, H, W] receives the images that SSIM compares."""
     width = alpha.shape[1]
@@ -106,8 +116,9 @@ def _colour_and_depth(
             )  # fmt: skip
         if features.shape[0] == 5:
             total += _depth_line(
-                features[3, y], features[4, y], alpha[y], std_weight, grad_features[3, y], grad_features[4, y], grad_alpha[y]
-            )
+                features[3, y], features[4, y], alpha[y], std_weight, limits,
+                grad_features[3, y], grad_features[4, y], grad_alpha[y],
+            )  # fmt: skip
         row_loss[0, y] = total
         y = next_item(counter)
 
@@ -128,18 +139,18 @@ def _colour_line(colour, clear, photo, cover, backdrop, weight, rendered, expect
 
 
 @_kernel
-def _depth_line(sum_z, sum_z_squared, alpha, weight, grad_z, grad_z_squared, grad_alpha):
+def _depth_line(sum_z, sum_z_squared, alpha, weight, limits, grad_z, grad_z_squared, grad_alpha):
     """Depth spread of one row; returns its part of the loss."""
     subtotal = _f(0.0)
     for x in range(alpha.shape[0]):
         grad_z[x] = _f(0.0)
         grad_z_squared[x] = _f(0.0)
-        if weight > 0 and alpha[x] > _ALPHA_SURFACE:
+        if weight > 0 and alpha[x] > limits.alpha:
             mean, mean_square = sum_z[x] / alpha[x], sum_z_squared[x] / alpha[x]
             variance = mean_square - mean * mean
-            std = np.sqrt(min(max(variance, _MIN_VARIANCE), _MAX_VARIANCE))
+            std = np.sqrt(min(max(variance, limits.min_variance), limits.max_variance))
             subtotal += std
-            if variance > _MIN_VARIANCE and variance < _MAX_VARIANCE:
+            if variance > limits.min_variance and variance < limits.max_variance:
                 scale = weight * _f(0.5) / (std * alpha[x])
                 grad_z[x] = -_f(2.0) * mean * scale
                 grad_z_squared[x] = scale

@@ -14,6 +14,7 @@ from splathead.config import FitConfig
 from splathead.fitting.densify import DensityControl
 from splathead.fitting.initialise import MIN_POINTS, initial_gaussians, scene_extent
 from splathead.fitting.losses import Box, LossWeights, subject_box, view_loss
+from splathead.fitting.memory import keep_freed_memory
 from splathead.fitting.optimiser import GaussianOptimiser
 from splathead.gaussians import Gaussians
 from splathead.raster import RasterSettings, rasterize
@@ -73,6 +74,8 @@ def fit_views(
     points, colours = _check_cloud(points, colours)
     if not images or len(images) != len(cameras):
         raise ValueError(f"{len(images)} images for {len(cameras)} cameras, expected the same number, at least one")
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     views = [_prepare_view(image, camera, points, device) for image, camera in zip(images, cameras)]
     extent = scene_extent(cameras, points)
     rng = np.random.default_rng(seed)
