@@ -19,8 +19,9 @@ from splathead.report.tables import Table
 from splathead.report.typeset import latex, markdown
 from splathead.report.viewer import ViewerMesh, viewer_json, viewer_subject
 from splathead.results import ResultRow, device_name, write_results
-from splathead.samples import STAGE_NAMES, predictions_folder, stage_folder, subject_folder
+from splathead.samples import STAGE_NAMES, list_subjects, predictions_folder, stage_folder, subject_folder, subject_info
 from splathead.stages import read_record
+from splathead.subjects.splits import freeze_splits
 
 REPORTED_STAGES = (2, 4, 6, 7, 8, 11)
 README_BEGIN, README_END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -94,11 +95,17 @@ def build_from_eval(config: Config, eval_folder: Path, folder: Path) -> list[Pat
 
 
 def publish(config: Config, eval_folder: Path) -> list[Path]:
-    """Copy the run's results to ``<eval_folder>/<config.name>_<kind>.csv``."""
+    """Copy the run's results to ``<eval_folder>/<config.name>_<kind>.csv``.
+
+    The first time, ``<eval_folder>/splits.json`` records the run's split with the SHA-256 of its test meshes; results
+    of another split or of other meshes are refused afterwards.
+    """
     files = run_files(config)
     if not files:
         raise FileNotFoundError(f"{config.run_folder}: no result files to publish; run stages 02, 07, 08 or 11 first")
     targets = {kind: Path(eval_folder) / f"{config.name}_{kind}.csv" for kind in files}
+    infos = [subject_info(config, name) for name in list_subjects(config)]
+    freeze_splits(Path(eval_folder) / "splits.json", config.name, infos)
     for kind, paths in files.items():
         write_results(targets[kind], load_results({kind: paths}).rows)
     return list(targets.values())
