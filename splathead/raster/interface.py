@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,8 +111,11 @@ def _validate(gaussians: Gaussians, features: Tensor, means2d_offset: Tensor | N
 
 
 def _require_finite(name: str, tensor: Tensor) -> None:
-    # A finite sum proves that every term is finite, at a fraction of isfinite().all()'s cost.
-    if not math.isfinite(tensor.sum()):
+    # A finite sum proves that every term is finite, at a fraction of isfinite().all()'s cost. Summed by numpy:
+    # torch's threads would go on spinning for a while and take a core from the rasteriser's own.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = tensor.numpy().sum()
+    if not math.isfinite(total):
         bad = ~torch.isfinite(tensor)
         if bad.any():
             rows = bad.reshape(len(tensor), -1).any(1)
