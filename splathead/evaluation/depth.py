@@ -1,86 +1,75 @@
-"""Stage 07: pixel measures of every method, target, zone and view."""
+"""Stage 07: pixel measures of every method, target, zone and view; agreement of views where there is no truth."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from splathead.config import Config
-from splathead.evaluation.rows import aggregate, print_table, record
-from splathead.evaluation.views import (
-    Scale,
-    View,
-    predicted_methods,
-    read_parts,
-    test_samples,
-    variant_items,
-)
-from splathead.images import write_json
+from splathead.evaluation.scores import ScoreSheet
+from splathead.evaluation.stage import Evaluation, run_evaluation
+from splathead.evaluation.summary import Column
+from splathead.evaluation.views import RAW_SPLAT, Method, View, load_prediction
 from splathead.metrics.consistency import multiview_consistency
 from splathead.metrics.depth import DepthTruth, evaluate_depth
-from splathead.results import write_results
-from splathead.samples import STAGE_NAMES, Sample, subject_info
-from splathead.stages import Stage
+from splathead.samples import Sample, input_stage
 
-LENGTHS = {"rmse", "mae", "bias", "interval_excess", "phase_spread"}
-SHOWN = [*((metric, "interior") for metric in ("rmse", "bias", "normal_error", "psnr")), ("rmse", "silhouette")]
-"""What the terminal shows."""
-UNITS = {"psnr": "dB", "normal_error": "deg"}
+NO_METRIC = "n_pixels"
 
 
-def run_stage(config: Config, *, jobs: int, force: bool = False, limit: int = 0) -> list[str]:
-    """Evaluate what is not evaluated yet, write ``depth.csv``; returns lines for the terminal."""
-    items = variant_items(test_samples(config, limit))
-    methods = predicted_methods(config)
-    settings = {"evaluate": asdict(config.evaluate), "pairs": asdict(config.pairs), "methods": methods}
-    inputs = [STAGE_NAMES[5], STAGE_NAMES[6]]
-    stage = Stage.open(config.run_folder, STAGE_NAMES[7], settings, inputs, force=force, seed=config.seed)
-    stage.run_items(functools.partial(score_variant, config, items, methods), items, jobs=jobs, unit="head")
-    rows = aggregate(config, list(read_parts(stage.folder, items)), "main")
-    write_results(stage.folder / "depth.csv", rows)
-    stage.close()
-    return [*print_table(rows, SHOWN), f"{stage.name}: {len(rows)} rows in {stage.folder / 'depth.csv'}"]
+def score_depth(config: Config, methods: Sequence[Method], samples: Sequence[Sample]) -> ScoreSheet:
+    """Scores of one head's samples (of one variant) against every target that it has."""
+    sheet = ScoreSheet.of(config, samples[0])
+    has_truth = False
+    for sample in samples if input_stage(config) == 5 else ():
+        view = View.load(config, sample)
+        has_truth |= "surface" in view.pair.targets
+        _score_view(sheet, view, methods)
+    if not has_truth:
+        _score_consistency(sheet, config, methods, samples)
+    return sheet
 
 
-def score_variant(config: Config, items: dict[str, list[Sample]], methods: list[str], item: str, out_dir: Path) -> None:
-    """Score all views of one subject's variant into ``scores.json``."""
-    samples = items[item]
-    info = subject_info(config, samples[0].subject)
-    scale = Scale.of(info)
-    views = [View.load(config, sample) for sample in samples]
-    records = [score for view in views for score in score_view(view, methods, scale, info)]
-    if not any("surface" in view.pair.targets for view in views):
-        records += score_consistency(views, methods, scale, info)
-    write_json(out_dir / "scores.json", records)
+def _score_view(sheet: ScoreSheet, view: View, methods: Sequence[Method]) -> None:
+    encoding, zones = view.pair.lr.encoding, sheet.scale.zones(view.config)
+    truths = {
+        name: DepthTruth.build(target.depth, view.pair.camera, view.bilinear, view.code, encoding, zones)
+        for name, target in view.targets.items()
+    }
+    for method in methods if truths else ():
+        predicted = view.prediction(method)
+        for target, truth in truths.items():
+            if (method.name, target) == (RAW_SPLAT, "render"):
+                continue
+            scores = {
+                sheet.key(metric, zone): value
+                for zone, found in evaluate_depth(predicted, truth).items()
+                for metric, value in asdict(found).items()
+                if metric != NO_METRIC
+            }
+            sheet.add(view.sample.view, view.pair.yaw_deg, target, method.name, scores)
 
 
-def score_view(view: View, methods: list[str], scale: Scale, info: dict) -> list[dict]:
-    """Records of every method, target, zone and measure that is defined in one view."""
-    records = []
-    for target_name, target in view.targets.items():
-        truth = DepthTruth.build(
-            target.depth, view.pair.camera, view.bilinear, view.code, view.pair.lr.encoding, scale.zones(view.config)
-        )
-        for method in methods:
-            for zone, scores in evaluate_depth(view.prediction(method), truth).items():
-                for metric, value in asdict(scores).items():
-                    if metric == "n_pixels":
-                        continue
-                    is_length = metric in LENGTHS
-                    records += record(
-                        view, info, method, target_name, zone, metric, scale.length(value) if is_length else value,
-                        scale.unit if is_length else UNITS.get(metric, "frac"),
-                    )  # fmt: skip
-    return records
-
-
-def score_consistency(views: list[View], methods: list[str], scale: Scale, info: dict) -> list[dict]:
-    """Records of multi-view consistency, where there is no truth; they carry the first view's name."""
-    records = []
-    cameras = [view.pair.camera for view in views]
+def _score_consistency(sheet: ScoreSheet, config: Config, methods: Sequence[Method], samples: Sequence[Sample]) -> None:
+    """Disagreement of each method's views with each other."""
     for method in methods:
-        scores = multiview_consistency([view.prediction(method) for view in views], cameras, scale.diagonal_mm)
-        for metric in ("consistency", "consistency_conflict"):
-            records += record(views[0], info, method, "", "", metric, getattr(scores, metric), "frac")
-    return records
+        maps = [load_prediction(config, sample, method) for sample in samples]
+        found = multiview_consistency([m.depth for m in maps], [m.camera for m in maps], sheet.scale.diagonal_mm)
+        scores = {sheet.key(metric): getattr(found, metric) for metric in ("consistency", "consistency_conflict")}
+        sheet.add("", None, "", method.name, scores)
+
+
+DEPTH_EVALUATION = Evaluation(
+    number=7,
+    results_name="depth.csv",
+    settings=(),
+    score=score_depth,
+    columns=(
+        Column("rmse", "interior"), Column("bias", "interior"), Column("normal_error", "interior"), Column("psnr", "interior"),
+        Column("rmse", "silhouette"), Column("coverage", "full"), Column("consistency"),
+    ),
+)  # fmt: skip
+
+run_stage = functools.partial(run_evaluation, DEPTH_EVALUATION)
+"""``run_stage(config, jobs=1, force=False, limit=0)``: see ``run_evaluation``."""

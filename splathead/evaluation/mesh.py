@@ -1,99 +1,109 @@
-"""Stage 08: surface measures of every method, target and zone; a ceiling row ``true_depth`` scores the target itself."""
+"""Stage 08: surface measures of every method, target and zone.
+
+The method ``true_depth`` is the target ``surface``'s own depth map, scored like a prediction: the best that a map of
+these pixels can get.
+"""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Sequence
+
+import numpy as np
 
 from splathead.config import Config
-from splathead.evaluation.rows import aggregate, print_table, record
-from splathead.evaluation.views import (
-    Scale,
-    View,
-    predicted_methods,
-    read_parts,
-    test_samples,
-    variant_items,
-)
-from splathead.images import DepthMap, write_json
-from splathead.metrics.mesh import MeshScores, MeshSettings, SurfaceTruth, evaluate_mesh
+from splathead.evaluation.scores import ScoreKey, ScoreSheet
+from splathead.evaluation.stage import Evaluation, run_evaluation
+from splathead.evaluation.summary import Column
+from splathead.evaluation.views import RAW_SPLAT, Method, View, spread_views
+from splathead.metrics.mesh import THRESHOLDS_MM, THRESHOLDS_PERCENT, MeshScores, MeshSettings, SurfaceTruth, evaluate_mesh
 from splathead.metrics.surface import Surface
-from splathead.results import write_results
-from splathead.samples import STAGE_NAMES, Sample, stage_folder, subject_info
-from splathead.stages import Stage
-from splathead.subjects.writer import load_subject
+from splathead.results import threshold_text
+from splathead.samples import Sample, subject_folder
 
 CEILING = "true_depth"
-"""The target's own depth map scored like a prediction: what the pixel grid allows."""
-
-SHOWN_MM, SHOWN_PERCENT = ("0.25mm", "0.5mm", "1mm"), ("0.1%diag", "0.5%diag", "1%diag")
-"""Thresholds that the terminal shows."""
-LENGTHS = ("chamfer_l1", "hausdorff", "hausdorff_95")
+SCALARS = ("chamfer_l1", "hausdorff", "hausdorff_95", "normal_consistency")
+TABLE_THRESHOLDS = {threshold_text(v, "mm") for v in THRESHOLDS_MM} | {threshold_text(v, "%diag") for v in THRESHOLDS_PERCENT}
+"""Precision and recall are reported at these, the F-score along the whole curve."""
 
 
-def run_stage(config: Config, *, jobs: int, force: bool = False, limit: int = 0) -> list[str]:
-    """Evaluate what is not evaluated yet, write ``mesh.csv``; returns lines for the terminal."""
-    items = variant_items(test_samples(config, limit))
-    methods = predicted_methods(config)
-    settings = {"evaluate": asdict(config.evaluate), "pairs": asdict(config.pairs), "methods": methods}
-    inputs = [STAGE_NAMES[5], STAGE_NAMES[6]]
-    stage = Stage.open(config.run_folder, STAGE_NAMES[8], settings, inputs, force=force, seed=config.seed)
-    stage.run_items(functools.partial(score_variant, config, items, methods), items, jobs=jobs, unit="head")
-    rows = aggregate(config, list(read_parts(stage.folder, items)), "main")
-    write_results(stage.folder / "mesh.csv", rows)
-    stage.close()
-    metric = all(row.unit == "mm" for row in rows if row.metric == "chamfer_l1")
-    shown = [(f"f_score {threshold}", "interior") for threshold in (SHOWN_MM if metric else SHOWN_PERCENT)]
-    shown += [("chamfer_l1", "interior"), ("hausdorff_95", "full")]
-    return [*print_table(rows, shown), f"{stage.name}: {len(rows)} rows in {stage.folder / 'mesh.csv'}"]
+def score_mesh(config: Config, methods: Sequence[Method], samples: Sequence[Sample]) -> ScoreSheet:
+    """Scores of ``evaluate.mesh_views`` of one head's samples (of one variant) against every target that it has."""
+    sheet = ScoreSheet.of(config, samples[0])
+    views = [View.load(config, sample) for sample in samples]
+    chosen = [views[i] for i in spread_views([view.pair.yaw_deg for view in views], config.evaluate.mesh_views)]
+    surface = true_surface(config, samples[0]) if any("surface" in view.targets for view in chosen) else None
+    for view in chosen:
+        _score_view(sheet, view, methods, surface)
+    return sheet
 
 
-def score_variant(config: Config, items: dict[str, list[Sample]], methods: list[str], item: str, out_dir: Path) -> None:
-    """Score the chosen views of one subject's variant into ``scores.json``."""
-    info = subject_info(config, items[item][0].subject)
-    scale = Scale.of(info)
-    surface = _true_surface(config, items[item][0].subject)
-    views = [View.load(config, sample) for sample in items[item]]
-    views.sort(key=lambda view: (abs(view.pair.yaw_deg), view.sample.view))
-    records = []
-    for view in views[: config.evaluate.mesh_views or None]:
-        for target_name, target in view.targets.items():
-            truth = _surface_truth(config, scale, surface if target_name == "surface" else None, target)
-            for method in [*methods, CEILING]:
-                mask = truth.zones.full
-                depth = target.depth if method == CEILING else view.filled(method, mask)
-                for zone, scores in evaluate_mesh(depth, mask, truth).items():
-                    records += _records(view, info, scale, method, target_name, zone, scores)
-    write_json(out_dir / "scores.json", records)
+def true_surface(config: Config, sample: Sample) -> Surface:
+    """The subject's true mesh, indexed; a missing one is an error."""
+    from splathead.fusion.files import load_mesh
 
-
-def _true_surface(config: Config, subject: str) -> Surface | None:
-    folder = stage_folder(config, 1) / subject
-    if not (folder / "mesh.ply").is_file():
-        return None
-    mesh = load_subject(folder).mesh
+    path = subject_folder(config, sample.subject) / "mesh.ply"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no true mesh, but {sample.subject} has the target surface; run stage 01 again")
+    mesh = load_mesh(path)
     return Surface.build(mesh.vertices, mesh.faces)
 
 
-def _surface_truth(config: Config, scale: Scale, surface: Surface | None, target: DepthMap) -> SurfaceTruth:
-    settings = MeshSettings(
-        scale.zones(config), samples=config.evaluate.mesh_samples, vertex_stride=config.evaluate.mesh_stride,
-        metric_scale=scale.metric, seed=config.seed,
+def _score_view(sheet: ScoreSheet, view: View, methods: Sequence[Method], surface: Surface | None) -> None:
+    settings = _mesh_settings(sheet, view.config)
+    for name, target in view.targets.items():
+        if name == "surface":
+            truth = SurfaceTruth.from_mesh(surface, target.depth, target.camera, settings)
+            _add(sheet, view, name, CEILING, truth, target.depth)
+        else:
+            truth = SurfaceTruth.from_depth(target.depth, target.camera, sheet.scale.diagonal_mm, settings)
+        for method in methods:
+            if (method.name, name) != (RAW_SPLAT, "render"):
+                _add(sheet, view, name, method.name, truth, view.prediction(method))
+
+
+def _mesh_settings(sheet: ScoreSheet, config: Config) -> MeshSettings:
+    evaluate = config.evaluate
+    return MeshSettings(
+        sheet.scale.zones(config), samples=evaluate.mesh_samples, vertex_stride=evaluate.mesh_stride,
+        metric_scale=sheet.scale.metric, seed=config.seed,
     )  # fmt: skip
-    if surface is None:
-        return SurfaceTruth.from_depth(target.depth, target.camera, scale.diagonal_mm, settings)
-    return SurfaceTruth.from_mesh(surface, target.depth, target.camera, settings)
 
 
-def _records(
-    view: View, info: dict, scale: Scale, method: str, target: str, zone: str, scores: MeshScores
-) -> list[dict]:
-    make = functools.partial(record, view, info, method, target, zone)
-    records = [entry for name in LENGTHS for entry in make(name, scale.length(getattr(scores, name)), scale.unit)]
-    records += make("normal_consistency", scores.normal_consistency, "frac")
+def _add(sheet: ScoreSheet, view: View, target: str, method: str, truth: SurfaceTruth, depth: np.ndarray) -> None:
+    mask = truth.zones.full
+    found = evaluate_mesh(view.filled(depth, mask), mask, truth)
+    _, curve = truth.settings.thresholds(truth.diagonal)
+    scores = {key: value for zone, part in found.items() for key, value in _flat(sheet, zone, part, curve[-1]).items()}
+    sheet.add(view.sample.view, view.pair.yaw_deg, target, method, scores)
+
+
+def _flat(sheet: ScoreSheet, zone: str, scores: MeshScores, curve_end: str) -> dict[ScoreKey, float]:
+    """One zone's scores by key; the area under the curve carries the curve's largest threshold."""
+    flat = {sheet.key(metric, zone): getattr(scores, metric) for metric in SCALARS}
+    flat[sheet.key("f_score_auc", zone, curve_end)] = scores.f_score_auc
     for metric in ("precision", "recall", "f_score"):
-        for threshold, value in getattr(scores, metric).items():
-            records += make(metric, value, "frac", threshold)
-    curve_end = "2mm" if scale.metric else "1%diag"
-    return records + make("f_score_auc", scores.f_score_auc, "frac", curve_end)
+        for threshold, share in getattr(scores, metric).items():
+            if metric == "f_score" or threshold in TABLE_THRESHOLDS:
+                flat[sheet.key(metric, zone, threshold)] = share
+    return flat
+
+
+def _in_views(key: ScoreKey) -> bool:
+    return not key.threshold or key.metric == "f_score_auc" or key.threshold in TABLE_THRESHOLDS
+
+
+MESH_EVALUATION = Evaluation(
+    number=8,
+    results_name="mesh.csv",
+    settings=("mesh_samples", "mesh_stride", "mesh_views"),
+    score=score_mesh,
+    columns=(
+        *(Column("f_score", "interior", text) for text in ("0.25mm", "0.5mm", "1mm", "0.1%diag", "0.5%diag", "1%diag")),
+        Column("chamfer_l1", "interior"), Column("normal_consistency", "interior"), Column("hausdorff_95", "full"),
+    ),
+    in_views=_in_views,
+)  # fmt: skip
+
+run_stage = functools.partial(run_evaluation, MESH_EVALUATION)
+"""``run_stage(config, jobs=1, force=False, limit=0)``: see ``run_evaluation``."""

@@ -2,122 +2,130 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from splathead.config import Config
-from splathead.evaluation.views import View
-from splathead.metrics.statistics import Estimate, bootstrap_mean, paired_difference
+from splathead.evaluation.scores import ScoreKey, ScoreSheet
+from splathead.evaluation.views import RAW_SPLAT, Method
+from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
-from splathead.stages import fingerprint
 
+EXPERIMENT = "main"
+DEGRADATION = "render"
+"""Inputs are rendered from the Gaussians at low resolution, not resampled."""
 REFERENCES = ("bilinear", "bicubic", "bilinear_offset")
 """Baselines that every network is compared with, paired by view."""
-
-PAIRED_METRICS = ("rmse", "mae", "psnr", "normal_error", "chamfer_l1", "f_score")
-
-GROUP = ("source", "split", "fit", "mode", "target", "zone", "metric", "threshold", "unit")
-"""Keys of a record that, with the method, make one row."""
-
-FROM_GAUSSIANS = ("raw_splat",)
-"""Methods that see the Gaussians at full resolution (track C); the others see the low-resolution depth only (track A)."""
+FROM_GAUSSIANS = (RAW_SPLAT,)
+"""Methods that see the Gaussians at full resolution (track C); the others see the low-resolution depth only."""
+PAIRED_METRICS = {
+    "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",
+    "f_score_auc",
+}  # fmt: skip
 
 
-def record(
-    view: View, info: dict, method: str, target: str, zone: str, metric: str, value: float, unit: str, threshold: str = ""
-) -> list[dict]:
-    """One score of one view as a JSON record, or none when the measure is undefined there (NaN)."""
-    if math.isnan(value):
-        return []
-    sample = view.sample
-    return [{
-        "identity": info["identity"], "source": info["source"], "split": info["split"], "fit": sample.fit, "mode": sample.mode,
-        "subject": sample.subject, "view": sample.view, "yaw_deg": view.pair.yaw_deg, "method": method, "target": target,
-        "zone": zone, "metric": metric, "value": float(value), "unit": unit, "threshold": threshold,
-    }]  # fmt: skip
+@dataclass
+class _Scores:
+    """Scores of one method on many views of many people."""
+
+    identities: list[str] = field(default_factory=list)
+    views: list[tuple[str, str]] = field(default_factory=list)  # (subject, view)
+    yaws_deg: list[float] = field(default_factory=list)  # NaN for scores of all views together
+    values: list[np.ndarray] = field(default_factory=list)  # each [K], NaN = undefined
+
+    def chosen(self, indices: Sequence[int]) -> _Scores:
+        return _Scores(*([column[i] for i in indices] for column in vars(self).values()))
+
+    def within(self, yaw_deg: float) -> _Scores:
+        """Those of views at most so far from the front."""
+        return self.chosen([i for i, yaw in enumerate(self.yaws_deg) if abs(yaw) <= yaw_deg])
+
+    def minus(self, other: _Scores) -> _Scores:
+        """Differences on the views that both have."""
+        position = {view: i for i, view in enumerate(other.views)}
+        common = self.chosen([i for i, view in enumerate(self.views) if view in position])
+        pairs = zip(common.values, (other.values[position[view]] for view in common.views))
+        return replace(common, values=[mine - theirs for mine, theirs in pairs])
+
+    def identity_means(self) -> np.ndarray:
+        """Means [n, K] over each person's defined values; NaN where there is none."""
+        _, group = np.unique(self.identities, return_inverse=True)
+        values = np.stack(self.values)
+        sums, counts = np.zeros((2, group.max() + 1, values.shape[1]))
+        np.add.at(sums, group, np.nan_to_num(values))
+        np.add.at(counts, group, ~np.isnan(values))
+        return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
-def aggregate(config: Config, records: Sequence[dict], experiment: str) -> list[ResultRow]:
-    """Rows for near-frontal and all views, each fit and mode apart, with paired differences of the networks."""
-    frontal = [entry for entry in records if abs(entry["yaw_deg"]) <= config.evaluate.frontal_yaw_deg]
+def aggregate(config: Config, sheets: Sequence[ScoreSheet], methods: Sequence[Method], config_hash: str) -> list[ResultRow]:
+    """Rows for near-frontal and all views; dataset, split, fit, rasterisation and target are never mixed.
+
+    Each method's mean over people with its interval, and for every network the paired differences to ``REFERENCES``.
+    """
+    keys = list(dict.fromkeys(key for sheet in sheets for key in sheet.keys))
+    by_name = {method.name: method for method in methods}
     commit, dirty = git_state()
-    common = {
-        "experiment": experiment, "seed": config.seed, "device": device_name(), "commit": commit, "dirty": dirty,
-        "config_hash": fingerprint(config),
-    }  # fmt: skip
+    common = {"experiment": EXPERIMENT, "degradation_test": DEGRADATION, "seed": config.seed, "device": device_name(),
+              "commit": commit, "dirty": dirty, "config_hash": config_hash}  # fmt: skip
     rows = []
-    for views, chosen in (("near_frontal", frontal), ("all", records)):
-        groups: dict[tuple, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
-        for entry in chosen:
-            groups[tuple(entry[name] for name in GROUP)][entry["method"]].append(entry)
-        for key, by_method in groups.items():
-            rows += _group_rows(config, {**common, "views": views}, key, by_method)
+    for labels, scores in _grouped(sheets, keys).items():
+        group = common | dict(zip(("dataset", "split", "fit", "raster_mode", "target"), labels))
+        frontal = {name: found.within(config.evaluate.frontal_yaw_deg) for name, found in scores.items()}
+        for views, chosen in (("near_frontal", frontal), ("all", scores)):
+            make = _RowMaker(config, keys, {**group, "views": views})
+            for name, found in chosen.items():
+                track = by_name[name].track if name in by_name else ""
+                rows += make.rows(found, method=name, track=track)
+                for reference in REFERENCES if name in by_name and by_name[name].is_network else ():
+                    if reference in chosen:
+                        rows += make.rows(found.minus(chosen[reference]), method=name, track=track, method_b=reference)
     return rows
 
 
-def _group_rows(config: Config, common: dict, key: tuple, by_method: dict[str, list[dict]]) -> list[ResultRow]:
-    source, split, fit, mode, target, zone, metric, threshold, unit = key
-    fields = {
-        **common, "dataset": source, "split": split, "fit": fit, "raster_mode": mode, "target": target, "zone": zone,
-        "metric": metric, "threshold": threshold, "unit": unit, "degradation_test": "render",
-    }  # fmt: skip
-    options = {"resamples": config.evaluate.bootstrap, "seed": config.seed}
-
-    def row(method: str, estimate: Estimate, method_b: str = "") -> ResultRow:
-        return ResultRow(
-            **fields, method=method, method_b=method_b, track="C" if method in FROM_GAUSSIANS else "A",
-            value=estimate.value, ci_low=estimate.ci_low, ci_high=estimate.ci_high, n=estimate.n,
-        )  # fmt: skip
-
-    rows = []
-    for method, entries in by_method.items():
-        values, people = [entry["value"] for entry in entries], [entry["identity"] for entry in entries]
-        rows.append(row(method, bootstrap_mean(values, people, **options)))
-    networks = [name for name in by_method if name not in (*config.train.baselines, "true_depth")]
-    for method in networks if metric in PAIRED_METRICS else ():
-        for reference in REFERENCES:
-            pairs = _paired(by_method[method], by_method.get(reference, []))
-            if pairs:
-                rows.append(row(method, paired_difference(*zip(*pairs), **options), reference))
-    return rows
+def _grouped(sheets: Iterable[ScoreSheet], keys: Sequence[ScoreKey]) -> dict[tuple[str, ...], dict[str, _Scores]]:
+    """(dataset, split, fit, rasterisation, target) -> method -> scores, with columns as in ``keys``."""
+    groups: dict[tuple[str, ...], dict[str, _Scores]] = defaultdict(lambda: defaultdict(_Scores))
+    position = {key: i for i, key in enumerate(keys)}
+    for sheet in sheets:
+        head, columns = sheet.head, np.array([position[key] for key in sheet.keys])
+        for row in sheet.rows:
+            scores = groups[head.dataset, head.split, head.fit, head.raster_mode, row.target][row.method]
+            values = np.full(len(keys), np.nan)
+            values[columns[: len(row.values)]] = row.values
+            scores.identities.append(head.identity)
+            scores.views.append((head.subject, row.view))
+            scores.yaws_deg.append(np.nan if row.yaw_deg is None else row.yaw_deg)
+            scores.values.append(values)
+    return groups
 
 
-def _paired(entries: list[dict], reference: list[dict]) -> list[tuple[float, float, str]]:
-    """(value, reference value, identity) of the views that both have."""
-    other = {(entry["subject"], entry["view"]): entry["value"] for entry in reference}
-    return [
-        (entry["value"], other[entry["subject"], entry["view"]], entry["identity"])
-        for entry in entries
-        if (entry["subject"], entry["view"]) in other
-    ]
+@dataclass(frozen=True)
+class _RowMaker:
+    """Makes the rows of one group of scores; ``columns`` are what they have in common."""
 
+    config: Config
+    keys: Sequence[ScoreKey]
+    columns: dict
 
-def print_table(rows: Sequence[ResultRow], columns: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines for the terminal: methods by (``metric [threshold]``, zone), all views, and the networks' paired verdicts."""
-    lines = []
-    for fit, mode, target in sorted({(row.fit, row.raster_mode, row.target) for row in rows if row.target}):
-        block = [row for row in rows if (row.fit, row.raster_mode, row.target, row.views) == (fit, mode, target, "all")]
-        values = {(f"{row.metric} {row.threshold}".strip(), row.zone, row.method): row for row in block if not row.method_b}
-        shown = [column for column in columns if any(key[:2] == column for key in values)]
-        lines += ["", f"target {target}, fit {fit} ({mode}), all test views"]
-        lines.append(f"  {'':18s}" + "".join(f"{f'{metric}, {zone}':>26s}" for metric, zone in shown))
-        for method in dict.fromkeys(row.method for row in block):
-            cells = [values.get((*column, method)) for column in shown]
-            lines.append(f"  {method:18s}" + "".join(f"{_cell(row):>26s}" for row in cells))
-        paired = [row for row in block if row.method_b and row.zone == "interior"]
-        lines += [_verdict(row) for row in paired if row.metric in ("rmse", "chamfer_l1")]
-    return lines
-
-
-def _cell(row: ResultRow | None) -> str:
-    return "-" if row is None else f"{row.value:.3f} {row.unit}"
-
-
-def _verdict(row: ResultRow) -> str:
-    interval = "" if row.ci_low is None else f" [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
-    decided = row.ci_low is not None and (row.ci_low > 0 or row.ci_high < 0)
-    verdict = ("better" if row.value < 0 else "worse") if decided else "no clear difference"
-    name = f"{row.method} against {row.method_b}, {row.metric} {row.zone}"
-    people = f"{row.n} {'person' if row.n == 1 else 'people'}"
-    return f"  {name}: {row.value:+.3f}{interval} {row.unit} over {people}: {verdict}"
+    def rows(self, scores: _Scores, **columns: str) -> list[ResultRow]:
+        """One row for each measure that is defined for someone."""
+        if not scores.values:
+            return []
+        means = scores.identity_means()
+        defined = ~np.isnan(means)
+        wanted = [k for k, key in enumerate(self.keys) if "method_b" not in columns or key.metric in PAIRED_METRICS]
+        by_people: dict[bytes, list[int]] = defaultdict(list)  # measures that are defined for the same people
+        for k in wanted:
+            if defined[:, k].any():
+                by_people[defined[:, k].tobytes()].append(k)
+        rows = []
+        for group in by_people.values():
+            part = means[defined[:, group[0]]][:, group]
+            low, high = bootstrap_intervals(part, resamples=self.config.evaluate.bootstrap, seed=self.config.seed)
+            for k, *numbers in zip(group, part.mean(axis=0).tolist(), low.tolist(), high.tolist()):
+                estimate = dict(zip(("value", "ci_low", "ci_high") if len(part) > 1 else ("value",), numbers))
+                rows.append(ResultRow(**self.columns, **columns, **self.keys[k]._asdict(), **estimate, n=len(part)))
+        return rows

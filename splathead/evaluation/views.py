@@ -1,23 +1,28 @@
-"""What both evaluations share: which views and methods, the unit of lengths, the fallback for empty pixels, parts on disk."""
+"""What both evaluations share: which heads, views and methods, the unit of lengths, what a view's scores need."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
+import cv2
 import numpy as np
 
+from splathead.cameras import Camera
 from splathead.config import Config
 from splathead.images import DepthMap, load_depth_png
+from splathead.maps.fill import extend_depth
 from splathead.maps.pairs import Pair, load_pair
 from splathead.metrics.depth import fill_empty
-from splathead.metrics.zones import ZoneSettings
-from splathead.models.interpolation import upsample_depth
-from splathead.samples import Sample, list_samples, predictions_folder, subject_info
-from splathead.training_data import prepare_input
+from splathead.metrics.zones import HEAD_DIAGONAL_MM, ZoneSettings
+from splathead.models import BASELINES
+from splathead.samples import Sample, input_stage, list_samples, predictions_folder, subject_folder, subject_info
+from splathead.stages import read_record
+
+RAW_SPLAT = "raw_splat"
+"""The splats' own high-resolution depth. Against target ``render`` it is the target itself, so it is not scored there."""
+SCALES = ("metric", "nominal")
+PREDICT_HINT = "run scripts/06_train_depth_sr.py --only_apply (it predicts the splits val and test)"
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,14 @@ class Scale:
 
     @classmethod
     def of(cls, info: dict) -> Scale:
-        """From a subject's ``subject.json``."""
-        return cls(info["scale"] == "metric", float(info["diagonal_mm"]))
+        """From a subject's ``subject.json``; a scale or diagonal that is missing or makes no sense is an error."""
+        scale, diagonal = info.get("scale"), info.get("diagonal_mm")
+        if scale not in SCALES or not isinstance(diagonal, (int, float)) or not 0 < diagonal < float("inf"):
+            raise ValueError(
+                f"subject {info.get('name')!r}: subject.json says scale {scale!r} and diagonal_mm {diagonal!r}, "
+                f"expected one of {', '.join(SCALES)} and a length above 0"
+            )
+        return cls(scale == "metric", float(diagonal))
 
     @property
     def unit(self) -> str:
@@ -42,33 +53,84 @@ class Scale:
         return value_mm if self.metric else value_mm / self.diagonal_mm
 
     def zones(self, config: Config) -> ZoneSettings:
-        """Zones in nominal millimetres; a jump is the same part of the head either way."""
-        if self.metric:
-            return ZoneSettings(config.pairs.interior_px, config.pairs.jump_mm)
-        return ZoneSettings.for_diagonal(self.diagonal_mm, config.pairs.interior_px)
+        """Zones in (nominal) millimetres; without a known size, a jump is the same part of the head as on a typical one."""
+        jump_mm = config.pairs.jump_mm * (1.0 if self.metric else self.diagonal_mm / HEAD_DIAGONAL_MM)
+        return ZoneSettings(config.pairs.interior_px, jump_mm)
 
 
-def test_samples(config: Config, limit: int = 0) -> list[Sample]:
-    """Samples of stage 05 in the splits that are evaluated; none is an error."""
-    samples = list_samples(config, 5, splits=tuple(config.evaluate.splits), limit=limit)
+@dataclass(frozen=True)
+class Method:
+    """A method with finished predictions."""
+
+    name: str
+    lr_input: str
+    """8bit or 16bit low-resolution input, "" for what is rendered from the Gaussians"""
+
+    @property
+    def is_network(self) -> bool:
+        """Trained, hence compared with the baselines."""
+        return self.name not in BASELINES
+
+    @property
+    def track(self) -> str:
+        """Input track: A = 8-bit low-resolution depth alone, C = anything rendered from the Gaussians; else unranked."""
+        return {"": "C", "8bit": "A"}.get(self.lr_input, "")
+
+
+def predicted_methods(config: Config) -> list[Method]:
+    """Methods whose predictions stage 06 finished: baselines in their usual order, then networks; none is an error."""
+    folder, methods = predictions_folder(config), []
+    for path in folder.glob("*/stage.json"):
+        record = read_record(path.parent)
+        if record is None or record["state"] != "done":
+            raise RuntimeError(f"{path}: the predictions are not finished; {PREDICT_HINT}")
+        name = path.parent.name
+        lr_input = "" if name == RAW_SPLAT else record["settings"].get("lr_input")
+        if lr_input is None:
+            raise ValueError(f"{path}: settings without lr_input, expected 8bit or 16bit; {PREDICT_HINT}")
+        methods.append(Method(name, lr_input))
+    if not methods:
+        raise FileNotFoundError(f"{folder}: no predictions; {PREDICT_HINT}")
+    order = {name: index for index, name in enumerate(BASELINES)}
+    return sorted(methods, key=lambda method: (order.get(method.name, len(order)), method.name))
+
+
+def evaluated_items(config: Config, methods: list[Method], limit: int = 0) -> dict[str, list[Sample]]:
+    """``<subject>/<variant>`` -> its samples in ``evaluate.splits``, what one worker scores.
+
+    No sample, or a missing prediction, is an error; ``limit``: the first N subjects of each split.
+    """
+    stage, splits = input_stage(config), config.evaluate.splits
+    samples = [sample for split in splits for sample in list_samples(config, stage, splits=(split,), limit=limit)]
     if not samples:
-        raise ValueError(f"{config.run_folder}: no sample in the splits {config.evaluate.splits}")
-    return samples
+        raise ValueError(f"{config.run_folder}: no sample in evaluate.splits {splits}, there is nothing to evaluate")
+    items: dict[str, list[Sample]] = {}
+    for sample in samples:
+        items.setdefault(f"{sample.subject}/{sample.variant}", []).append(sample)
+        for method in methods:
+            path = sample.prediction_path(config, method.name)
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: no prediction of this view; {PREDICT_HINT}")
+    return items
 
 
-def predicted_methods(config: Config) -> list[str]:
-    """Methods with predictions, baselines in their configured order first; none is an error."""
-    folder = predictions_folder(config)
-    found = sorted(path.name for path in folder.glob("*") if path.is_dir())
-    if not found:
-        raise FileNotFoundError(f"{folder}: no predictions; run scripts/06_train_depth_sr.py first")
-    baselines = [name for name in config.train.baselines if name in found]
-    return baselines + [name for name in found if name not in baselines]
+def load_prediction(config: Config, sample: Sample, method: Method, camera: Camera | None = None) -> DepthMap:
+    """Predicted depth in mm, 0 = left empty; checked to be of ``camera`` where one is given."""
+    path = sample.prediction_path(config, method.name)
+    prediction = load_depth_png(path)
+    if prediction.encoding.unit != "mm":
+        raise ValueError(f"{path}: depth in unit {prediction.encoding.unit!r}, expected mm")
+    if camera is not None:
+        views = [[c.width, c.height, *c.K.ravel(), *c.world_to_cam.ravel()] for c in (prediction.camera, camera)]
+        if not np.allclose(*views, rtol=1e-6, atol=1e-6):
+            size = f"{prediction.camera.width}x{prediction.camera.height}"
+            raise ValueError(f"{path}: another camera ({size}) than its target's, expected {camera.width}x{camera.height}")
+    return prediction
 
 
 @dataclass(frozen=True)
 class View:
-    """One view with its targets and predictions, read once for all methods."""
+    """One sample of stage 05 with what its scores need; predictions are read one at a time."""
 
     config: Config
     sample: Sample
@@ -76,8 +138,9 @@ class View:
 
     @classmethod
     def load(cls, config: Config, sample: Sample) -> View:
-        """Read the pair; its 8-bit input (the first of ``pairs.lr_bits``) gives code, near and far."""
-        return cls(config, sample, load_pair(config, sample, lr_bits=config.pairs.lr_bits[0]))
+        """Read the pair. Its low-resolution input (``train.lr_input``) gives code, near, far and the bilinear map."""
+        bits = int(config.train.lr_input.removesuffix("bit"))
+        return cls(config, sample, load_pair(config, sample, lr_bits=bits, targets=tuple(config.evaluate.targets)))
 
     @property
     def targets(self) -> dict[str, DepthMap]:
@@ -86,45 +149,46 @@ class View:
 
     @cached_property
     def bilinear(self) -> np.ndarray:
-        """Bilinear depth [H, W] float64 mm at every pixel, also beyond the input's mask."""
-        lr = self.pair.lr
-        prepared = prepare_input(lr)
-        scale = self.pair.camera.width // lr.camera.width
-        return prepared.near + upsample_depth(prepared.depth01, scale, "bilinear").astype(np.float64) * prepared.range
+        """Bilinear depth [H, W] float32 mm at every pixel, also beyond the input's mask.
+
+        By OpenCV, whose half-pixel bilinear interpolation is that of ``models.interpolation`` (a test compares
+        them): importing torch would cost each worker more than its scores.
+        """
+        lr, camera = self.pair.lr, self.pair.camera
+        span = lr.encoding.far - lr.encoding.near
+        depth01 = np.where(lr.mask, (lr.depth.astype(np.float64) - lr.encoding.near) / span, 0.0)
+        extended = extend_depth(depth01.astype(np.float32), lr.mask).astype(np.float64)
+        large = cv2.resize(extended, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)
+        return (lr.encoding.near + large * span).astype(np.float32)
 
     @cached_property
     def code(self) -> np.ndarray:
-        """Depth code [h, w] of the input."""
+        """Depth code [h, w] of the input, 0 = no surface."""
         return self.pair.lr.encoding.encode(self.pair.lr.depth, self.pair.lr.mask)
 
-    def prediction(self, method: str) -> np.ndarray:
-        """Predicted depth [H, W] mm, 0 = left empty; a missing file or another size is an error."""
-        path = self.sample.prediction_path(self.config, method)
-        depth = load_depth_png(path).depth
-        expected = (self.pair.camera.height, self.pair.camera.width)
-        if depth.shape != expected:
-            raise ValueError(f"{path}: prediction of {depth.shape[1]}x{depth.shape[0]}, expected {expected[1]}x{expected[0]}")
-        return depth
+    def prediction(self, method: Method) -> np.ndarray:
+        """Predicted depth [H, W] float32 mm, 0 = left empty."""
+        return load_prediction(self.config, self.sample, method, self.pair.camera).depth
 
-    def filled(self, method: str, mask: np.ndarray) -> np.ndarray:
-        """The prediction on ``mask`` with bilinear's value where it is empty, 0 outside."""
-        return fill_empty(self.prediction(method), self.bilinear, mask)
+    def filled(self, depth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """A prediction on ``mask`` with bilinear's value where it is empty, 0 outside."""
+        return fill_empty(depth, self.bilinear, mask)
 
 
-def variant_items(samples: list[Sample]) -> dict[str, list[Sample]]:
-    """``<subject>/<variant>`` -> its samples: what one worker evaluates."""
-    items: dict[str, list[Sample]] = {}
-    for sample in samples:
-        items.setdefault(f"{sample.subject}/{sample.variant}", []).append(sample)
-    return items
+def spread_views(yaws_deg: list[float], count: int) -> list[int]:
+    """Indices of ``count`` views (0 = all): the most frontal one, then always the one farthest in yaw from those chosen."""
+    left = sorted(range(len(yaws_deg)), key=lambda i: (abs(yaws_deg[i]), yaws_deg[i]))
+    chosen = [left.pop(0)]
+    while left and (count == 0 or len(chosen) < count):
+        gaps = [min(abs((yaws_deg[i] - yaws_deg[j] + 180) % 360 - 180) for j in chosen) for i in left]
+        chosen.append(left.pop(int(np.argmax(gaps))))
+    return chosen
 
 
-def read_parts(stage_folder: Path, items: dict[str, list[Sample]]) -> Iterator[dict]:
-    """Score records that the workers wrote, in the items' order."""
-    for item in items:
-        yield from json.loads((stage_folder / item / "scores.json").read_text())
-
-
-def identity_of(config: Config, sample: Sample) -> str:
-    """The person behind a sample: what splits and intervals count."""
-    return subject_info(config, sample.subject)["identity"]
+def head_info(config: Config, sample: Sample) -> dict:
+    """A subject's ``subject.json`` with the keys that scores need; a missing one is an error naming the file."""
+    info = subject_info(config, sample.subject)
+    missing = [key for key in ("identity", "source", "split", "scale", "diagonal_mm") if key not in info]
+    if missing:
+        raise ValueError(f"{subject_folder(config, sample.subject) / 'subject.json'}: no {', '.join(missing)}")
+    return info
