@@ -21,6 +21,7 @@ def run() -> None:
     parser.add_argument("--only", nargs="+", choices=("raster", "steps", "fit", "training"), help="groups to measure")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--budget", type=float, default=2.0, help="seconds per measurement (default 2)")
+    parser.add_argument("--subject", type=Path, help="fit this subject folder of stage 01 instead of an embedded head")
     parser.add_argument("--out", type=Path, help="CSV file (default eval/benchmark_<device>.csv)")
     options = parser.parse_args()
     from splathead.benchmarks.table import to_lines, to_results
@@ -30,7 +31,7 @@ def run() -> None:
     device = compute_device(options.device).type
     rows = []
     for group in options.only or GROUPS[device]:
-        made = measure(group, options.budget)
+        made = measure(group, options.budget, options.subject)
         print("\n".join(to_lines(made)), flush=True)
         rows += made
     path = options.out or Path("eval") / f"benchmark_{device}.csv"
@@ -38,7 +39,7 @@ def run() -> None:
     print(f"{len(rows)} rows in {path}")
 
 
-def measure(group: str, budget: float) -> list:
+def measure(group: str, budget: float, subject: Path | None) -> list:
     """Rows of one group; modules are imported here, so that a group needs only its own packages."""
     if group == "raster":
         from splathead.benchmarks.raster import compile_rows, raster_rows
@@ -50,7 +51,7 @@ def measure(group: str, budget: float) -> list:
         return training_rows(5 * budget)
     from splathead.benchmarks.pipeline import fit_rows, step_rows
 
-    return fit_rows() if group == "fit" else step_rows(budget)
+    return fit_rows(subject) if group == "fit" else step_rows(budget)
 
 
 if __name__ == "__main__":
