@@ -10,6 +10,7 @@ import pytest
 from synthetic_run import result_rows
 
 from splathead.config import Config, ReportConfig
+from splathead.images import write_json
 from splathead.report import build
 from splathead.report.data import Results, format_number, load_results, published_files
 from splathead.report.figures import all_figures, f_score_figure, figure_bytes, inline_svg
@@ -49,7 +50,7 @@ def test_table_shows_the_rows_numbers():
     assert not cell(table, "bilinear", "RMSE ↓").best
     assert cell(table, "bilinear", "PSNR ↑").text == NOT_MEASURED
     difference = cell(table, "UNet − bilinear", "RMSE ↓")
-    assert (difference.text, difference.verdict) == ("−0.838", "better")
+    assert (difference.text, difference.verdict) == ("−0.8375", "better")
     assert cell(table, "UNet − bilinear", "bias → 0").verdict == ""
     assert cell(table, "UNet", "bias → 0").best
 
@@ -160,6 +161,8 @@ def test_published_results_give_the_same_tables(results, tmp_path):
     for path, experiment in files.items():
         (config.run_folder / path).parent.mkdir(parents=True)
         write_results(config.run_folder / path, results.where(experiment=experiment).rows)
+    info = {"name": "head", "identity": "head", "split": "test", "mesh_sha256": "1" * 64}
+    write_json(config.run_folder / "01_collect_heads" / "head" / "subject.json", info)
     paths = build.publish(config, tmp_path / "eval")
     assert [path.name for path in paths] == ["quick_heldout.csv", "quick_depth.csv"]
     published = load_results(published_files(tmp_path / "eval", "quick"))
@@ -170,6 +173,23 @@ def test_published_results_give_the_same_tables(results, tmp_path):
     assert {"tables", "figures"} == {path.parts[0] for path in files} and len(files) > 8
     assert all((tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes() for path in files)
     assert "0.627" in (tmp_path / "a/tables/main_surface_all.md").read_text()
+
+
+def test_results_of_other_test_meshes_are_not_published_over_the_frozen_ones(results, tmp_path):
+    config = config_named(tmp_path)
+    subject = config.run_folder / "01_collect_heads" / "head" / "subject.json"
+    depth = config.run_folder / "07_evaluate_depth" / "depth.csv"
+    depth.parent.mkdir(parents=True)
+    write_results(depth, results.where(experiment="main", metric="rmse").rows)
+    info = {"name": "head", "identity": "head", "split": "test", "mesh_sha256": "1" * 64}
+    write_json(subject, info)
+    published = build.publish(config, tmp_path / "eval")[0]
+    before = published.read_bytes()
+    write_json(subject, {**info, "mesh_sha256": "2" * 64})
+    write_results(depth, results.where(experiment="main", metric="mae").rows)
+    with pytest.raises(ValueError, match="differs from the frozen one"):
+        build.publish(config, tmp_path / "eval")
+    assert published.read_bytes() == before
 
 
 def test_missing_published_results_are_named(tmp_path):

@@ -175,9 +175,9 @@ def shown(metric: str, unit: str, value: float) -> float:
     return 100 * value if unit == "frac" and unit_label(metric, unit) else value
 
 
-def format_number(metric: str, unit: str, value: float) -> str:
-    """A value as text with the number of decimals that its metric deserves; a minus sign is a real minus."""
-    decimals = 1 if metric in _PERCENT else _DECIMALS.get(metric, 3)
+def format_number(metric: str, unit: str, value: float, extra_decimals: int = 0) -> str:
+    """A value as text with as many decimals as its metric deserves (and ``extra_decimals``); minus is a real minus."""
+    decimals = (1 if metric in _PERCENT else _DECIMALS.get(metric, 3)) + extra_decimals
     text = f"{shown(metric, unit, value):,.{decimals}f}"
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("-")

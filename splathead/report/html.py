@@ -97,7 +97,8 @@ def _facts(results: Results) -> str:
 
 
 def _card(row: ResultRow, text: str) -> str:
-    number, unit = format_number(row.metric, row.unit, row.value), unit_label(row.metric, row.unit)
+    extra = int(bool(row.method_b))
+    number, unit = format_number(row.metric, row.unit, row.value, extra), unit_label(row.metric, row.unit)
     verdict = ""
     if row.method_b:
         number = number if number.startswith("−") else f"+{number}"
@@ -105,7 +106,7 @@ def _card(row: ResultRow, text: str) -> str:
             verdict = ' class="better"' if row.value < 0 else ' class="worse"'
     interval = ""
     if row.ci_low is not None:
-        bounds = (format_number(row.metric, row.unit, bound) for bound in (row.ci_low, row.ci_high))
+        bounds = (format_number(row.metric, row.unit, bound, extra) for bound in (row.ci_low, row.ci_high))
         interval = " to ".join(bounds) + f" {unit}; "
     label = metric_label(row.metric)
     return f"<li><strong{verdict}>{number} {unit}</strong><small>{label}: {html.escape(interval + text)}</small></li>"

@@ -144,10 +144,11 @@ def _cell(rows: Results, column: Column, best: float | None) -> Cell:
     row = rows.one(metric=column.metric, zone=column.zone, threshold=column.threshold)
     if row is None:
         return Cell("–" if all(row.method_b for row in rows.rows) else NOT_MEASURED)
-    text = format_number(row.metric, row.unit, row.value)
-    interval = ""
+    extra = int(bool(row.method_b))  # a clear difference may be small beside the values
+    text, interval = format_number(row.metric, row.unit, row.value, extra), ""
     if row.ci_low is not None:
-        interval = f"[{format_number(row.metric, row.unit, row.ci_low)}, {format_number(row.metric, row.unit, row.ci_high)}]"
+        bounds = (format_number(row.metric, row.unit, bound, extra) for bound in (row.ci_low, row.ci_high))
+        interval = f"[{', '.join(bounds)}]"
     if row.method_b:
         return Cell(text if text.startswith("−") else f"+{text}", interval, verdict=_verdict(row))
     return Cell(text, interval, best=best is not None and _goodness(row) == best)
