@@ -8,7 +8,6 @@ the capture's own sparse cloud, or points on the visual hull of its silhouettes;
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,8 +33,6 @@ from splathead.subjects.importer import report_lines, subject_name
 from splathead.subjects.photos import Photo, load_photo
 from splathead.subjects.posed_views import TRANSFORMS_FILES, PosedCapture, read_opencv_cameras, read_transforms
 from splathead.subjects.visual_hull import foreground_share, initial_points
-
-logger = logging.getLogger(__name__)
 
 RIG_HALF_EXTENT_MM = RIG_RADIUS_UNITS * MM_PER_UNIT * math.tan(math.radians(RIG_HFOV_DEG / 2))
 """Half the width that a camera of the rig sees at the head's distance: 226.6 mm."""
@@ -132,7 +129,7 @@ def capture_subject(folder: Path, out_dir: Path, config: Config) -> CaptureRepor
             "understood": [*lines, *note],
         },
     )  # fmt: skip
-    report_lines(logger, [*lines, *note])
+    report_lines([*lines, *note])
     return CaptureReport(name, frame, [*lines, *note])
 
 

@@ -8,7 +8,6 @@ Gaussians' extent, everything can be set (``reconstruct.import_*``), and what wa
 from __future__ import annotations
 
 import dataclasses
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ from splathead.gaussians import Gaussians
 from splathead.images import write_json
 from splathead.ply import load_gaussians_ply, read_ply_header, save_gaussians_ply
 from splathead.subjects.frames import FACELIFT_FRAME, HeadFrame, axis_vector
-
-logger = logging.getLogger(__name__)
 
 NOMINAL_HEIGHT_MM = 300.0
 """Nominal extent from the top of the hair to the shoulders of a head whose unit is unknown."""
@@ -100,17 +97,15 @@ def import_subject(
     save_gaussians_ply(out_dir / fit / "gaussians.ply", moved)
     record = {"fit": fit, "source_file": path.name, "gaussians": len(moved), "sh_degree": moved.sh_degree, "understood": lines}
     write_json(out_dir / fit / "reconstruction.json", record)
-    report_lines(logger, [head, *lines])
+    report_lines([head, *lines])
     return ImportReport(name, frame, [head, *lines])
 
 
-def report_lines(log: logging.Logger, lines: list[str]) -> None:
-    """Tell the user what was understood of a foreign file; lines that start with WARNING are warnings."""
-    for line in lines:
-        if line.startswith("WARNING"):
-            log.warning("%s", line.removeprefix("WARNING: "))
-        else:
-            log.info("%s", line)
+def report_lines(lines: list[str]) -> None:
+    """Print what was understood of a foreign file, above progress bars and from worker processes too."""
+    from tqdm import tqdm
+
+    tqdm.write("\n  ".join(lines))
 
 
 def understand_frame(gaussians: Gaussians, is_facelift: bool, settings: ReconstructConfig) -> tuple[HeadFrame, list[str]]:
