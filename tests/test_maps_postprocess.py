@@ -165,3 +165,13 @@ def test_bilateral_normals_equal_the_slow_reference_and_respect_colour_edges():
     np.testing.assert_allclose(kept, sides, atol=1e-5)
     blurred = joint_bilateral_normals(sides, np.ones((20, 24), bool), np.zeros_like(two_colours))
     assert abs(blurred[10, 11, 0]) < 0.3
+
+
+def test_a_head_in_front_of_its_shoulders_is_no_floater():
+    depth = np.full((64, 64), 500, np.float32)
+    head, speck = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
+    head[8:32, 20:44], speck[50:53, 5:8] = True, True
+    depth[head], depth[speck] = 440, 430
+    mask = np.ones((64, 64), bool)
+    floaters = find_floaters(depth, mask, 30)
+    assert floaters[51, 6] and not floaters[head].any()

@@ -16,6 +16,9 @@ from splathead.config import PostprocessConfig
 REFERENCE_WIDTH = 1024
 """Map width that pixel sizes in the configuration refer to."""
 
+FLOATER_SHARE = 0.05
+"""Floaters are smaller than this share of the largest part of the view."""
+
 
 @dataclass(frozen=True)
 class CleanMask:
@@ -56,11 +59,12 @@ def clean_mask(alpha: np.ndarray, depth: np.ndarray, settings: PostprocessConfig
 
 
 def find_floaters(depth: np.ndarray, mask: np.ndarray, distance: float) -> np.ndarray:
-    """Pixels [H, W] bool of ``mask`` that hang in front of the head.
+    """Pixels [H, W] bool of ``mask`` that hang in front of the subject.
 
-    The mask is cut into parts at depth jumps of more than ``distance`` (unit of ``depth``); the largest part is the
-    head. A part is a floater when its median depth is more than ``distance`` nearer than the head's nearest pixel
-    (its 0.1 % quantile: the nose, usually).
+    The mask is cut into parts at depth jumps of more than ``distance`` (unit of ``depth``). A part is a floater when
+    it has less than ``FLOATER_SHARE`` of the largest part's pixels and its median depth is more than ``distance`` nearer
+    than the largest part's nearest pixel (its 0.1 % quantile). Without the first condition a head would be a floater
+    in front of its shoulders.
     """
     labels, sizes = _depth_parts(depth, mask, distance)
     if len(sizes) < 3:  # background and one part
@@ -69,7 +73,8 @@ def find_floaters(depth: np.ndarray, mask: np.ndarray, distance: float) -> np.nd
     limit = np.quantile(depth[labels == main], 0.001) - distance
     is_floater = np.zeros(len(sizes), dtype=bool)
     for label in np.unique(labels[mask & (depth < limit)]):
-        is_floater[label] = label not in (0, main) and np.median(depth[labels == label]) < limit
+        small = label not in (0, main) and sizes[label] < FLOATER_SHARE * sizes[main]
+        is_floater[label] = small and np.median(depth[labels == label]) < limit
     return is_floater[labels]
 
 
