@@ -16,7 +16,7 @@ from splathead.config import PostprocessConfig
 REFERENCE_WIDTH = 1024
 """Map width that pixel sizes in the configuration refer to."""
 
-FLOATER_SHARE = 0.05
+FLOATER_SHARE = 0.15
 """Floaters are smaller than this share of the largest part of the view."""
 
 
