@@ -20,6 +20,7 @@ from conftest import REPOSITORY
 from splathead.cameras import Camera, orbit_camera
 from splathead.config import Config
 from splathead.evaluation import depth, mesh
+from splathead.evaluation.summary import verdict
 from splathead.evaluation.views import Method, View, predicted_methods, spread_views
 from splathead.fusion.files import save_mesh
 from splathead.fusion.surface import FusedMesh
@@ -391,3 +392,12 @@ def test_the_scripts_print_a_table_and_the_verdict(scratch, tmp_path):
         assert result.returncode == 0, result.stderr
         assert expected in result.stdout and "over 3 people: better" in result.stdout
     assert files(scratch) == before  # the same configuration as in this file: nothing was made again
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"), [(-0.5, -0.1, "better"), (0.1, 0.5, "worse"), (-0.1, 0.2, "no clear difference")]
+)
+def test_a_verdict_needs_an_interval_that_excludes_zero(low, high, word):
+    row = ResultRow(experiment="main", method="unet", method_b="bilinear", metric="rmse", unit="mm", value=(low + high) / 2, n=6)
+    assert verdict(replace(row, ci_low=low, ci_high=high)).endswith(f"[{low:+.3g}, {high:+.3g}] over 6 people: {word}")
+    assert verdict(replace(row, n=1)).endswith("over 1 person: no interval from one person")

@@ -53,6 +53,20 @@ def triangulate(index, depth, jump, keep_lone, faces, first_face):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def face_geometry(vertices, faces, normals, areas):
+    """Unit normals (zero where degenerate) and areas of triangles."""
+    for face in range(len(faces)):
+        i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+        ux, uy, uz = vertices[j, 0] - vertices[i, 0], vertices[j, 1] - vertices[i, 1], vertices[j, 2] - vertices[i, 2]
+        vx, vy, vz = vertices[k, 0] - vertices[i, 0], vertices[k, 1] - vertices[i, 1], vertices[k, 2] - vertices[i, 2]
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        double_area = np.sqrt(x * x + y * y + z * z)
+        scale = 1.0 / max(double_area, 1e-300)
+        normals[face, 0], normals[face, 1], normals[face, 2] = x * scale, y * scale, z * scale
+        areas[face] = 0.5 * double_area
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def build_boxes(vertices, faces, first_face, shapes, offsets, low, high):
     """Bounding boxes of all nodes, level 0 = the cells; an empty node has low = inf, high = -inf.
 
