@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 
 from splathead.config import Config
@@ -84,7 +84,7 @@ def _group_rows(config: Config, method: str, variant: str, found: list[tuple[str
     common = {
         "experiment": EXPERIMENT, "fit": sample.fit, "raster_mode": sample.mode, "views": "all", "method": method,
         "track": "C" if method in FROM_GAUSSIANS else "A", "degradation_test": "render", "seed": config.seed,
-        "device": device_name(), "commit": commit, "dirty": dirty, "config_hash": fingerprint(config),
+        "device": device_name(), "commit": commit, "dirty": dirty, "config_hash": fingerprint(replace(config, runs_dir="", jobs=0)),  # not where or how it ran
     }  # fmt: skip
     values: dict[tuple[str, ...], list[tuple[str, float]]] = defaultdict(list)
     for subject, records in found:
