@@ -398,6 +398,7 @@ def test_the_scripts_print_a_table_and_the_verdict(scratch, tmp_path):
     ("low", "high", "word"), [(-0.5, -0.1, "better"), (0.1, 0.5, "worse"), (-0.1, 0.2, "no clear difference")]
 )
 def test_a_verdict_needs_an_interval_that_excludes_zero(low, high, word):
-    row = ResultRow(experiment="main", method="unet", method_b="bilinear", metric="rmse", unit="mm", value=(low + high) / 2, n=6)
+    labels = {"experiment": "main", "method": "unet", "method_b": "bilinear", "metric": "rmse", "unit": "mm"}
+    row = ResultRow(**labels, value=(low + high) / 2, n=6)
     assert verdict(replace(row, ci_low=low, ci_high=high)).endswith(f"[{low:+.3g}, {high:+.3g}] over 6 people: {word}")
     assert verdict(replace(row, n=1)).endswith("over 1 person: no interval from one person")
