@@ -192,7 +192,8 @@ def orbit_camera(
     Defaults give FaceLift's radius and field of view in millimetres. ``yaw_deg`` 0 faces the head.
     """
     yaw, elevation = math.radians(yaw_deg), math.radians(elevation_deg)
-    position = radius * np.array([math.cos(elevation) * math.sin(yaw), math.sin(elevation), math.cos(elevation) * math.cos(yaw)])
+    level = math.cos(elevation)
+    position = radius * np.array([level * math.sin(yaw), math.sin(elevation), level * math.cos(yaw)])
     focal = focal_from_fov(size, hfov_deg)
     matrix = look_at(position, np.zeros(3), np.array([0.0, 1.0, 0.0]))
     return Camera(size, size, focal, focal, size / 2, size / 2, matrix, name or f"yaw{yaw_deg:+04.0f}_el{elevation_deg:+03.0f}")

@@ -38,7 +38,8 @@ def _shared_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", default=DEFAULT_CONFIG, help=f"YAML configuration (default {DEFAULT_CONFIG})")
     parser.add_argument("--force", action="store_true", help="make everything of this stage again")
     parser.add_argument("--jobs", type=int, default=None, help="subjects in parallel (default: one per core)")
-    parser.add_argument("--max_subjects", "--max-subjects", "--limit", type=int, default=0, help="use the first N subjects only")
+    limit = ("--max_subjects", "--max-subjects", "--limit")
+    parser.add_argument(*limit, type=int, default=0, help="use only the first N subjects")
     parser.add_argument("--seed", type=int, default=None, help="random seed (default: the configuration's)")
     parser.add_argument("--device", default=None, help="auto | cpu | cuda (default: the configuration's)")
     parser.add_argument("--dask", default="", metavar="ADDRESS", help="run subjects on a dask scheduler at ADDRESS")
@@ -66,7 +67,8 @@ def parse(description: str, section: str, examples: Sequence[str], argv: Sequenc
     node: object = config
     for part in section.split("."):
         parent, leaf, node = node, part, getattr(node, part)
-    setattr(parent, leaf, tyro.cli(type(node), default=node, args=rest, prog=Path(sys.argv[0]).name, description=f"flags of `{section}`:"))
+    program, about = Path(sys.argv[0]).name, f"flags of `{section}`:"
+    setattr(parent, leaf, tyro.cli(type(node), default=node, args=rest, prog=program, description=about))
     config.seed = config.seed if options.seed is None else options.seed
     config.device = options.device or config.device
     validate(config, "command line")

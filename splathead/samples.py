@@ -97,7 +97,8 @@ def subject_folder(config: Config, subject: str) -> Path:
         folder = stage_folder(config, stage) / subject
         if (folder / "subject.json").is_file():
             return folder
-    raise FileNotFoundError(f"{stage_folder(config, 1) / subject / 'subject.json'}: no such subject; run stage 01 (or 02 for imports)")
+    missing = stage_folder(config, 1) / subject / "subject.json"
+    raise FileNotFoundError(f"{missing}: no such subject; run stage 01 (or 02 for imports)")
 
 
 def subject_info(config: Config, subject: str) -> dict:
@@ -123,6 +124,7 @@ def list_samples(config: Config, stage: int, *, splits: tuple[str, ...] = (), li
     samples = []
     for subject in list_subjects(config, splits=splits, limit=limit):
         for folder in sorted(path for path in (stage_folder(config, stage) / subject).glob("*") if path.is_dir()):
-            views = {p.name for p in folder.iterdir() if p.is_dir()} | {p.name[: -len("_hr.npz")] for p in folder.glob("*_hr.npz")}
+            views = {path.name for path in folder.iterdir() if path.is_dir()}
+            views |= {path.name.removesuffix("_hr.npz") for path in folder.glob("*_hr.npz")}
             samples += [Sample(subject, folder.name, view) for view in sorted(views)]
     return samples

@@ -101,11 +101,12 @@ class Stage:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in folder.rglob(".tmp-*"):
             shutil.rmtree(stale, ignore_errors=True)
+        before = previous or {}
         record = {
             "schema": STAGE_SCHEMA, "stage": name, "fingerprint": digest, "state": "running", "inputs": upstream,
             "settings": json.loads(json.dumps(asdict(settings) if is_dataclass(settings) else settings, default=str)),
-            "seed": seed, "seconds": (previous or {}).get("seconds", 0.0), "done_before": (previous or {}).get("state") == "done",
-            "peak_memory_mib": (previous or {}).get("peak_memory_mib", 0.0), **_environment(),
+            "seed": seed, "seconds": before.get("seconds", 0.0), "done_before": before.get("state") == "done",
+            "peak_memory_mib": before.get("peak_memory_mib", 0.0), **_environment(),
         }  # fmt: skip
         stage = cls(folder, name, record)
         if not record["done_before"]:
@@ -121,7 +122,9 @@ class Stage:
         """True when the item's folder is complete."""
         return (self.folder / item).is_dir()
 
-    def run_items(self, function: Callable[[str, Path], object], items: Iterable[str], *, jobs: int = 1, unit: str = "item") -> None:
+    def run_items(
+        self, function: Callable[[str, Path], object], items: Iterable[str], *, jobs: int = 1, unit: str = "item"
+    ) -> None:
         """Run ``function(item, out_dir)`` for each unfinished item, ``jobs`` at a time, with a progress bar.
 
         ``function`` writes into ``out_dir``, which becomes ``folder/item`` when it returns. It must be
@@ -196,7 +199,8 @@ def finished_fingerprint(runs_dir: Path, stage: str) -> str:
     """Fingerprint of a finished stage; an error that names the command to run when it is not finished."""
     record = read_record(Path(runs_dir) / stage)
     if record is None or record.get("state") != "done":
-        raise RuntimeError(f"{Path(runs_dir) / stage}: stage {stage} has not finished; run scripts/{stage}.py (or run_pipeline.py) first")
+        folder = Path(runs_dir) / stage
+        raise RuntimeError(f"{folder}: stage {stage} has not finished; run scripts/{stage}.py (or run_pipeline.py) first")
     return record["fingerprint"]
 
 

@@ -18,7 +18,6 @@ from splathead.models import (
 from splathead.models.interpolation import fit_offset, upsample, upsample_depth, upsample_mask
 from splathead.models.unet import UNet, UNetArchitecture, create
 
-
 pytestmark = pytest.mark.usefixtures("single_thread")
 
 

@@ -81,10 +81,11 @@ def _group_rows(config: Config, method: str, variant: str, found: list[tuple[str
 
     sample = Sample(found[0][0], variant, "")
     commit, dirty = git_state()
+    config_hash = fingerprint(replace(config, runs_dir="", jobs=0))  # not where or how it ran
     common = {
         "experiment": EXPERIMENT, "fit": sample.fit, "raster_mode": sample.mode, "views": "all", "method": method,
         "track": "C" if method in FROM_GAUSSIANS else "A", "degradation_test": "render", "seed": config.seed,
-        "device": device_name(), "commit": commit, "dirty": dirty, "config_hash": fingerprint(replace(config, runs_dir="", jobs=0)),  # not where or how it ran
+        "device": device_name(), "commit": commit, "dirty": dirty, "config_hash": config_hash,
     }  # fmt: skip
     values: dict[tuple[str, ...], list[tuple[str, float]]] = defaultdict(list)
     for subject, records in found:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sp
 
-
 Topology = tuple[np.ndarray, np.ndarray, np.ndarray]
 """what :func:`unique_edges` returns"""
 
