@@ -3,8 +3,6 @@
 A finished training is skipped, an interrupted one resumes. Several GPUs: accelerate launch scripts/06_train_depth_sr.py ...
 """
 
-import os
-
 from splathead import cli
 
 EXAMPLES = [
@@ -20,8 +18,6 @@ EXAMPLES = [
 def run() -> None:
     """Train, apply, and say what came out."""
     run = cli.parse(__doc__, "train", EXAMPLES)
-    # before torch loads: threads that spin while they wait make training several times slower on cores in use
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from splathead.depth_sr import run_stage
 
     for line in run_stage(run.config, force=run.force, limit=run.max_subjects):
