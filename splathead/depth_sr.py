@@ -152,7 +152,7 @@ def _more_time_given(config: Config, folder: Path) -> bool:
     """True for a training that a time limit ended when the limit is larger now."""
     path = folder / MODEL_NAME
     info = json.loads(path.read_text()) if path.is_file() else {"complete": True}
-    limit = config.train.time_limit
+    limit = config.train.max_seconds
     return not info["complete"] and (limit == 0 or limit > info["seconds"])
 
 

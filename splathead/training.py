@@ -231,7 +231,7 @@ class Trainer:
         self._reset_losses()
 
     def _time_is_up(self) -> bool:
-        limit = self.settings.time_limit
+        limit = self.settings.max_seconds
         over = bool(limit) and self.progress.seconds + time.perf_counter() - self._lap_start > limit
         if not limit or self.accelerator.num_processes == 1:
             return over

@@ -15,7 +15,7 @@ from splathead.config import TrainConfig
 from splathead.images import atomic_path
 
 RUNTIME_SETTINGS = (
-    "apply", "only_apply", "weights", "baselines", "method", "time_limit", "checkpoint_every", "max_gpu_memory_gb",
+    "apply", "only_apply", "weights", "baselines", "method", "max_seconds", "checkpoint_every", "max_gpu_memory_gb",
 )  # fmt: skip
 """Fields of TrainConfig that do not change what is trained"""
 

@@ -71,8 +71,8 @@ def test_flags_override_their_section_and_hyphen_equals_underscore():
 
 def test_bad_flag_values_are_refused():
     quick = str(REPOSITORY / "configs" / "quick.yaml")
-    with pytest.raises(ConfigError, match=r"train\.lr_input: '12bit', expected one of 8bit, 16bit"):
-        cli.parse("Train.", "train", [], ["--config", quick, "--lr_input", "12bit"])
+    with pytest.raises(ConfigError, match=r"train\.lr_input: '17bit', expected 2bit to 16bit or one of bicubic"):
+        cli.parse("Train.", "train", [], ["--config", quick, "--lr_input", "17bit"])
     with pytest.raises(SystemExit):
         cli.parse("Train.", "train", [], ["--config", quick, "--batchsize", "2"])
 

@@ -264,7 +264,7 @@ def test_a_time_limit_ends_cleanly_and_a_larger_one_resumes(tmp_path, train_pair
     short._time_is_up = lambda: short.progress.step >= 2  # in the middle of the first epoch
     report = short.run()
     assert not report.complete and report.epochs_done == 0 and report.val_rmse_mm is not None
-    again = trainer(folder, train_pairs, val_pairs, replace(SMALL, time_limit=1e-6))  # spent already
+    again = trainer(folder, train_pairs, val_pairs, replace(SMALL, max_seconds=1e-6))  # spent already
     assert not again.run().complete
     assert again.progress.step == load_checkpoint(again.checkpoint_path)[1]["progress"]["step"] == 2
     rest = trainer(folder, train_pairs, val_pairs)
@@ -281,7 +281,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, train_pairs):
         trainer(tmp_path, train_pairs, settings=settings, seed=1).run()
     with pytest.raises(TrainingError, match=r"checkpoint of another training \(data"):
         trainer(tmp_path, pair_set(2), settings=settings).run()
-    runtime = replace(settings, time_limit=99.0, checkpoint_every=7, baselines=[], apply=False)
+    runtime = replace(settings, max_seconds=99.0, checkpoint_every=7, baselines=[], apply=False)
     assert trainer(tmp_path, train_pairs, settings=runtime).run().complete
 
 

@@ -107,7 +107,7 @@ def test_finished_work_is_skipped_and_changes_redo_what_depends_on_them(config):
     model, network, bilinear, fitted = (
         stamp(config, "unet", "model"), stamp(config, "unet"), stamp(config, "bilinear"), stamp(config, "bilinear_offset"),
     )  # fmt: skip
-    config.train.time_limit, config.train.checkpoint_every = 1e6, 5  # how it runs, not what comes out
+    config.train.max_seconds, config.train.checkpoint_every = 1e6, 5  # how it runs, not what comes out
     depth_sr.run_stage(config)
     assert finished_fingerprint(config.run_folder, STAGE_NAMES[6]) == before
     assert (model, network) == (stamp(config, "unet", "model"), stamp(config, "unet"))

@@ -2,7 +2,9 @@
 
 A network's module holds an architecture dataclass and ``create(architecture)``; both are imported only when
 used. Every network maps extended low-resolution depth [B, 1, h, w], normalised so that near..far of the
-low-resolution code is 0..1, to depth [B, 1, H, W] in the same normalisation, in float32.
+low-resolution code is 0..1, to depth [B, 1, H, W] in the same normalisation, in float32: ``network(lr_depth01)``.
+A network whose architecture names ``guides`` is called ``network(lr_depth01, guides)`` with these maps of the same view
+at high resolution, stacked [B, C, H, W] float32 (:mod:`splathead.guides`).
 """
 
 from __future__ import annotations
@@ -16,14 +18,23 @@ if TYPE_CHECKING:
 
     from splathead.config import ModelConfig
 
-NETWORKS = {"unet": ("splathead.models.unet", "UNetArchitecture")}
+NETWORKS = {
+    "unet": ("splathead.models.unet", "UNetArchitecture"),
+    "edsr": ("splathead.models.edsr", "EDSRArchitecture"),
+    "srresnet": ("splathead.models.srresnet", "SRResNetArchitecture"),
+    "swinir": ("splathead.models.swinir", "SwinIRArchitecture"),
+    "sgnet": ("splathead.models.sgnet", "SGNetArchitecture"),
+}
 """name -> module and name of its architecture dataclass"""
 
 NO_NETWORK = "none"
 """``train.model.name`` of a run that only applies baselines"""
 
-BASELINES = ("nearest", "bilinear", "bicubic", "bilinear_offset", "raw_splat")
-"""Methods without a network, see ``splathead.prediction``"""
+BASELINES = ("nearest", "bilinear", "bicubic", "bilinear_offset", "variational", "dornet_nyu", "raw_splat")
+"""Methods that are not trained here, see ``splathead.predictors``"""
+
+GUIDED_BASELINES = ("dornet_nyu",)
+"""Those of them that also see the view's high-resolution colour"""
 
 SURFACE_MARGIN = 0.5
 """``output_margin`` of networks trained on the true surface, which leaves near..far at the nose and at silhouettes;

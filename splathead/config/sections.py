@@ -1,21 +1,9 @@
-"""Experiment configuration: a tree of dataclasses read from one YAML file per experiment.
-
-Every key has a type and a default here; an unknown key is an error that names the nearest valid one.
-Command-line flags of the numbered scripts override their own section (see ``splathead.cli``).
-"""
+"""The sections of an experiment's configuration: dataclasses whose field documentation is the flags' help."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import yaml
-
-from splathead.models import BASELINES, NETWORKS, NO_NETWORK
 
 CONFIG_SCHEMA = 1
 
@@ -25,7 +13,7 @@ class SubjectsConfig:
     """Stage 01: where heads come from and what is rendered of them."""
 
     source: str = "anny"
-    """anny | ict | scan | capture | facelift (photos)"""
+    """anny | ict | ict+anny (every other head) | scan | capture | facelift (photos)"""
     count: int = 16
     """number of identities to sample (anny, ict)"""
     path: str = ""
@@ -73,6 +61,9 @@ class FitConfig:
 
     presets: list[str] = field(default_factory=lambda: ["regularised"])
     """which fits to make of each subject: vanilla, regularised"""
+    start: str = "discs"
+    """opaque discs in the plane of neighbouring points, or balls: transparent and round, as published. The preset vanilla
+    always starts from balls"""
     iterations: int = 400
     max_gaussians: int = 12000
     """upper bound: the start and densification stay below it"""
@@ -190,16 +181,22 @@ class PairsConfig:
 
 @dataclass
 class ModelConfig:
-    """The network of stage 06."""
+    """The network of stage 06. A network takes what its architecture has of these."""
 
     name: str = "unet"
-    """unet, or none: baselines only"""
+    """unet | edsr | srresnet | swinir | sgnet, or none: baselines only"""
     base_ch: int = 32
     """channels of the first level (32: 7,765,409 parameters, as published)"""
     base: str = "bicubic"
     """interpolation that the residual is added to: bicubic (published) or bilinear"""
     zero_init: bool = False
     """zero-initialised output layer, so that training starts at the base"""
+    icnr: bool = False
+    """edsr, srresnet: ICNR initialisation of the sub-pixel convolutions (no checkerboard at the start)"""
+    residual: bool = True
+    """swinir: add the network's output to the base; false is the published form, which collapses"""
+    normal_head: bool = False
+    """unet: also predict normals, see train.normal_target"""
 
 
 @dataclass
@@ -212,9 +209,17 @@ class TrainConfig:
     target: str = "surface"
     """surface (true geometry) or render (the splats' own 1024 depth)"""
     lr_input: str = "8bit"
-    """8bit or 16bit low-resolution input"""
+    """low-resolution input: <n>bit (the rendered map with n = 2 to 16 bits) or a degradation of the high-resolution
+    render (bicubic, bicubic_noise, bicubic_8bit, area, area_8bit, bicubic_antialiased, ...)"""
+    normal_target: str = ""
+    """normals that a normal head learns: surface (true), splat, splat_bilateral or dsine; empty = none"""
+    normal_loss_weight: float = 0.05
     epochs: int = 100
-    time_limit: float = 0.0
+    steps: int = 0
+    """train for this many optimiser steps instead of epochs"""
+    full_frame_share: float = 0.0
+    """last part of the steps that sees full frames instead of crops, as many pixels in each step"""
+    max_seconds: float = 0.0
     """end training after this many seconds in all; a larger limit later resumes it; 0 = no limit"""
     batch_size: int = 2
     grad_accum: int = 4
@@ -244,7 +249,10 @@ class TrainConfig:
     only_apply: bool = False
     """write predictions with the weights of an earlier training; train nothing"""
     weights: str = ""
-    """apply these weights (.safetensors with its .json) and train nothing"""
+    """apply these weights (.safetensors with its .json), or every network in this folder (runs/paper/06_train_depth_sr),
+    and train nothing"""
+    dornet_weights: str = ""
+    """baseline dornet_nyu: DORNet-T's published NYU x4 weights (NYU_T_X4.pth); empty = $SPLATHEAD_DORNET"""
     baselines: list[str] = field(default_factory=lambda: ["nearest", "bilinear", "bicubic", "bilinear_offset", "raw_splat"])
 
 
@@ -262,8 +270,37 @@ class EvaluateConfig:
     """evaluate every n-th pixel as a predicted vertex (1 = all)"""
     mesh_views: int = 0
     """views per subject that the mesh evaluation uses; 0 = all"""
+    error_budget: bool = False
+    """stage 07 also measures where splat depth's error comes from (error_budget.csv)"""
+    f_score_audit: bool = False
+    """stage 08 also scores with the published study's two settings (f_score_audit.csv)"""
     lpips_weights: str = ""
     """folder with lpips_alex.safetensors / lpips_vgg.safetensors; empty = $SPLATHEAD_LPIPS, else its own download"""
+
+
+@dataclass
+class CrossConfig:
+    """Stage 09: networks trained on one degradation, applied to all others."""
+
+    degradations: list[str] = field(
+        default_factory=lambda: [
+            "bicubic", "bicubic_noise", "bicubic_8bit", "16bit", "8bit", "bicubic_antialiased", "area",
+        ]
+    )  # fmt: skip
+    """train.lr_input values; 16bit and 8bit are the real low-resolution render"""
+    targets: list[str] = field(default_factory=lambda: ["render"])
+
+
+@dataclass
+class AblationsConfig:
+    """Stage 10: normal supervision and bit depth of the input."""
+
+    normals: list[str] = field(default_factory=lambda: ["splat", "splat_bilateral", "surface", "dsine"])
+    """train.normal_target values, beside none"""
+    bits: list[int] = field(default_factory=lambda: [6, 7, 8, 9, 10, 16])
+    """bit depths of the input"""
+    dsine_dir: str = ""
+    """installed DSINE checkout with its weights (else $DSINE_DIR); without it the row says so"""
 
 
 @dataclass
@@ -311,6 +348,8 @@ class Config:
     seed: int = 0
     device: str = "auto"
     """auto | cpu | cuda"""
+    time_limit: float = 0.0
+    """seconds after which a stage stops starting new work and ends; run it again to resume; 0 = no limit"""
     runs_dir: str = "runs"
     jobs: int = 0
     """subjects processed in parallel; 0 = one per core"""
@@ -321,6 +360,11 @@ class Config:
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    trainings: list[dict] = field(default_factory=list)
+    """stage 06 of a study: each entry is ``train`` with these keys changed (and ``seed``), trained on its own;
+    empty = ``train`` itself, once"""
+    cross: CrossConfig = field(default_factory=CrossConfig)
+    ablations: AblationsConfig = field(default_factory=AblationsConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     fuse: FuseConfig = field(default_factory=FuseConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
@@ -329,123 +373,3 @@ class Config:
     def run_folder(self) -> Path:
         """runs/<name>."""
         return Path(self.runs_dir) / self.name
-
-
-class ConfigError(ValueError):
-    """A configuration file that cannot be used; the message names file, key and what is expected."""
-
-
-def load_config(path: Path) -> Config:
-    """Read and check a YAML configuration. Raises :class:`ConfigError` on anything unexpected."""
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file")
-    try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys, found {type(data).__name__}")
-    schema = data.get("schema", CONFIG_SCHEMA)
-    if schema != CONFIG_SCHEMA:
-        raise ConfigError(f"{path}: schema {schema!r}, this version reads schema {CONFIG_SCHEMA}")
-    config = _build(Config, data, str(path), "")
-    validate(config, str(path))
-    return config
-
-
-_CHOICES: dict[str, tuple] = {
-    "device": ("auto", "cpu", "cuda"),
-    "subjects.source": ("anny", "ict", "scan", "capture", "facelift"),
-    "reconstruct.source": ("fit", "import", "facelift"),
-    "subjects.capture_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
-    "reconstruct.import_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
-    "reconstruct.import_front": ("auto", "x", "y", "z", "-x", "-y", "-z"),
-    "render.backend": ("auto", "cpu", "gsplat", "inria", "reference"),
-    "render.modes": ("classic", "antialiased"),
-    "pairs.lr_mode": ("classic", "antialiased"),
-    "postprocess.large_holes": ("leave", "nearest"),
-    "reconstruct.fit.presets": ("vanilla", "regularised"),
-    "reconstruct.fit.background": ("random", "black", "white"),
-    "reconstruct.fit.sh_degree": (0, 1, 2, 3),
-    "train.target": ("surface", "render"),
-    "train.lr_input": ("8bit", "16bit"),
-    "train.model.name": (*NETWORKS, NO_NETWORK),
-    "train.model.base": ("bicubic", "bilinear"),
-    "train.baselines": BASELINES,
-    "train.loss_scale": ("range", "lsb"),
-    "evaluate.targets": ("surface", "render"),
-    "evaluate.splits": ("train", "val", "test"),
-    "fuse.formats": ("ply", "obj", "glb"),
-    "report.formats": ("png", "pdf"),
-}
-
-
-def validate(config: Config, source: str) -> None:
-    """Check choices and ranges that types cannot express; errors name ``source`` and the key."""
-
-    def value_of(key: str) -> object:
-        node: object = config
-        for part in key.split("."):
-            node = getattr(node, part)
-        return node
-
-    for key, choices in _CHOICES.items():
-        value = value_of(key)
-        for entry in value if isinstance(value, list) else [value]:
-            if entry not in choices:
-                raise ConfigError(f"{source}: {key}: {entry!r}, expected one of {', '.join(map(str, choices))}")
-    if config.pairs.lr_mode not in config.render.modes:
-        raise ConfigError(f"{source}: pairs.lr_mode: {config.pairs.lr_mode!r} is not in render.modes {config.render.modes}")
-    if not config.pairs.lr_bits or not all(2 <= bits <= 16 for bits in config.pairs.lr_bits):
-        raise ConfigError(f"{source}: pairs.lr_bits: {config.pairs.lr_bits}, expected bit depths from 2 to 16")
-    if config.subjects.map_size % config.render.lr_size:
-        raise ConfigError(
-            f"{source}: render.lr_size: {config.render.lr_size}, expected a divisor of subjects.map_size "
-            f"{config.subjects.map_size}"
-        )
-    if config.subjects.source in ("anny", "ict") and config.subjects.val + config.subjects.test >= config.subjects.count:
-        raise ConfigError(
-            f"{source}: subjects.count: {config.subjects.count} leaves no training identity beside "
-            f"{config.subjects.val} val and {config.subjects.test} test"
-        )
-    counts = ("subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "train.epochs", "train.batch_size",
-              "train.grad_accum", "train.crops_per_view", "train.checkpoint_every", "train.validate_every",
-              "train.model.base_ch")  # fmt: skip
-    for key in counts:
-        if value_of(key) < 1:
-            raise ConfigError(f"{source}: {key}: {value_of(key)}, expected at least 1")
-
-
-def _build(cls: type, data: object, source: str, prefix: str) -> object:
-    if not isinstance(data, dict):
-        raise ConfigError(f"{source}: {prefix.rstrip('.') or 'document'}: expected a mapping, found {type(data).__name__}")
-    hints = typing.get_type_hints(cls)
-    values = {}
-    for key, value in data.items():
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)
-            raise ConfigError(f"{source}: unknown key {prefix}{key!s}; the nearest valid key is {prefix}{near[0]}")
-        values[key] = _convert(hints[key], value, source, f"{prefix}{key}")
-    return cls(**values)
-
-
-def _convert(hint: object, value: object, source: str, key: str) -> object:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, source, f"{key}.")
-    origin = typing.get_origin(hint)
-    if origin is list:
-        if not isinstance(value, list):
-            raise ConfigError(f"{source}: {key}: expected a list, found {value!r}")
-        return [_convert(typing.get_args(hint)[0], entry, source, f"{key}[{i}]") for i, entry in enumerate(value)]
-    assert not isinstance(hint, types.UnionType), key
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if type(value) is not hint:
-        raise ConfigError(f"{source}: {key}: expected {hint.__name__}, found {value!r} ({type(value).__name__})")
-    return value

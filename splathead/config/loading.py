@@ -1,0 +1,162 @@
+"""YAML to :class:`Config`: an unknown key is an error that names the nearest valid one, choices and ranges are checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+
+import yaml
+
+from splathead.config.sections import CONFIG_SCHEMA, Config
+from splathead.models import BASELINES, NETWORKS, NO_NETWORK
+
+
+class ConfigError(ValueError):
+    """A configuration file that cannot be used; the message names file, key and what is expected."""
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a YAML configuration. Raises :class:`ConfigError` on anything unexpected."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys, found {type(data).__name__}")
+    schema = data.get("schema", CONFIG_SCHEMA)
+    if schema != CONFIG_SCHEMA:
+        raise ConfigError(f"{path}: schema {schema!r}, this version reads schema {CONFIG_SCHEMA}")
+    config = build_section(Config, data, str(path))
+    validate(config, str(path))
+    return config
+
+
+NORMAL_TARGETS = ("surface", "splat", "splat_bilateral", "dsine")
+"""Where the normals come from that a normal head learns"""
+
+_CHOICES: dict[str, tuple] = {
+    "device": ("auto", "cpu", "cuda"),
+    "subjects.source": ("anny", "ict", "ict+anny", "scan", "capture", "facelift"),
+    "reconstruct.source": ("fit", "import", "facelift"),
+    "subjects.capture_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
+    "reconstruct.import_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
+    "reconstruct.import_front": ("auto", "x", "y", "z", "-x", "-y", "-z"),
+    "render.backend": ("auto", "cpu", "gsplat", "inria", "reference"),
+    "render.modes": ("classic", "antialiased"),
+    "pairs.lr_mode": ("classic", "antialiased"),
+    "postprocess.large_holes": ("leave", "nearest"),
+    "reconstruct.fit.presets": ("vanilla", "regularised"),
+    "reconstruct.fit.start": ("discs", "balls"),
+    "reconstruct.fit.background": ("random", "black", "white"),
+    "reconstruct.fit.sh_degree": (0, 1, 2, 3),
+    "train.target": ("surface", "render"),
+    "train.model.name": (*NETWORKS, NO_NETWORK),
+    "train.model.base": ("bicubic", "bilinear"),
+    "train.baselines": BASELINES,
+    "train.loss_scale": ("range", "lsb"),
+    "train.normal_target": ("", *NORMAL_TARGETS),
+    "cross.targets": ("surface", "render"),
+    "ablations.normals": NORMAL_TARGETS,
+    "evaluate.targets": ("surface", "render"),
+    "evaluate.splits": ("train", "val", "test"),
+    "fuse.formats": ("ply", "obj", "glb"),
+    "report.formats": ("png", "pdf"),
+}
+
+
+def validate(config: Config, source: str) -> None:
+    """Check choices and ranges that types cannot express; errors name ``source`` and the key."""
+
+    def value_of(key: str) -> object:
+        node: object = config
+        for part in key.split("."):
+            node = getattr(node, part)
+        return node
+
+    for key, choices in _CHOICES.items():
+        value = value_of(key)
+        for entry in value if isinstance(value, list) else [value]:
+            if entry not in choices:
+                raise ConfigError(f"{source}: {key}: {entry!r}, expected one of {', '.join(map(str, choices))}")
+    if config.pairs.lr_mode not in config.render.modes:
+        raise ConfigError(f"{source}: pairs.lr_mode: {config.pairs.lr_mode!r} is not in render.modes {config.render.modes}")
+    if not config.pairs.lr_bits or not all(2 <= bits <= 16 for bits in config.pairs.lr_bits):
+        raise ConfigError(f"{source}: pairs.lr_bits: {config.pairs.lr_bits}, expected bit depths from 2 to 16")
+    if config.subjects.map_size % config.render.lr_size:
+        raise ConfigError(
+            f"{source}: render.lr_size: {config.render.lr_size}, expected a divisor of subjects.map_size "
+            f"{config.subjects.map_size}"
+        )
+    for key, names in (("train.lr_input", [config.train.lr_input]), ("cross.degradations", config.cross.degradations)):
+        for name in names:
+            check_lr_input(name, f"{source}: {key}")
+    if not 0 <= config.train.full_frame_share <= 1 or config.train.steps < 0:
+        raise ConfigError(
+            f"{source}: train.full_frame_share {config.train.full_frame_share}, train.steps {config.train.steps}, "
+            "expected a share from 0 to 1 and at least 0 steps"
+        )
+    held_out = config.subjects.val + config.subjects.test
+    if config.subjects.source in ("anny", "ict", "ict+anny") and held_out >= config.subjects.count:
+        raise ConfigError(
+            f"{source}: subjects.count: {config.subjects.count} leaves no training identity beside "
+            f"{config.subjects.val} val and {config.subjects.test} test"
+        )
+    counts = ("subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "train.epochs", "train.batch_size",
+              "train.grad_accum", "train.crops_per_view", "train.checkpoint_every", "train.validate_every",
+              "train.model.base_ch")  # fmt: skip
+    for key in counts:
+        if value_of(key) < 1:
+            raise ConfigError(f"{source}: {key}: {value_of(key)}, expected at least 1")
+
+
+def check_lr_input(name: str, where: str) -> None:
+    """ConfigError naming ``where`` unless ``name`` is ``<n>bit`` with n = 2 to 16, or a degradation of maps.degrade."""
+    from splathead.maps.degrade import STUDY_DEGRADATIONS
+
+    bits = name.removesuffix("bit")
+    if name not in STUDY_DEGRADATIONS and not (bits != name and bits.isdecimal() and 2 <= int(bits) <= 16):
+        raise ConfigError(f"{where}: {name!r}, expected 2bit to 16bit or one of {', '.join(STUDY_DEGRADATIONS)}")
+
+
+def build_section(cls: type, data: object, source: str, prefix: str = "", base: object = None) -> object:
+    """An instance of the dataclass ``cls`` from a mapping: ``base`` (its defaults when None) with the mapping's keys changed.
+
+    Errors name ``source`` (the file) and ``prefix`` + key.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source}: {prefix.rstrip('.') or 'document'}: expected a mapping, found {type(data).__name__}")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in data.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)
+            raise ConfigError(f"{source}: unknown key {prefix}{key!s}; the nearest valid key is {prefix}{near[0]}")
+        values[key] = _convert(hints[key], value, source, f"{prefix}{key}", getattr(base, key, None))
+    return dataclasses.replace(base, **values) if base is not None else cls(**values)
+
+
+def _convert(hint: object, value: object, source: str, key: str, base: object = None) -> object:
+    if dataclasses.is_dataclass(hint):
+        return build_section(hint, value, source, f"{key}.", base)
+    origin = typing.get_origin(hint)
+    if origin is list:
+        if not isinstance(value, list):
+            raise ConfigError(f"{source}: {key}: expected a list, found {value!r}")
+        return [_convert(typing.get_args(hint)[0], entry, source, f"{key}[{i}]") for i, entry in enumerate(value)]
+    assert not isinstance(hint, types.UnionType), key
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if type(value) is not hint:
+        raise ConfigError(f"{source}: {key}: expected {hint.__name__}, found {value!r} ({type(value).__name__})")
+    return value
