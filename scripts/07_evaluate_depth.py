@@ -1,4 +1,7 @@
-"""Stage 07: pixel measures of every method per target, zone and view, with intervals over people."""
+"""Stage 07: pixel measures of every method per target, zone and view, with intervals over people.
+
+With --error_budget also what of splat depth's error is bias, noise, resolution and quantisation.
+"""
 
 from splathead import cli
 
@@ -6,6 +9,7 @@ EXAMPLES = [
     "python scripts/07_evaluate_depth.py",
     "python scripts/07_evaluate_depth.py --config configs/quick.yaml --bootstrap 10000",
     "python scripts/07_evaluate_depth.py --targets surface --max_subjects 2",
+    "python scripts/07_evaluate_depth.py --config configs/quick.yaml --error_budget",
 ]
 
 
@@ -16,6 +20,11 @@ def run() -> None:
 
     for line in run_stage(run.config, jobs=run.jobs, force=run.force, limit=run.max_subjects):
         print(line)
+    if run.config.evaluate.error_budget:
+        from splathead.evaluation.error_budget import run_error_budget
+
+        for line in run_error_budget(run.config, jobs=run.jobs, force=run.force, limit=run.max_subjects):
+            print(line)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,14 @@ import numpy as np
 
 from splathead.config import Config
 from splathead.evaluation.scores import ScoreKey, ScoreSheet
-from splathead.evaluation.views import RAW_SPLAT, Method
+from splathead.evaluation.views import Method
 from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
 
 EXPERIMENT = "main"
-DEGRADATION = "render"
-"""Inputs are rendered from the Gaussians at low resolution, not resampled."""
-REFERENCES = ("bilinear", "bicubic", "bilinear_offset")
-"""Baselines that every network is compared with, paired by view."""
-FROM_GAUSSIANS = (RAW_SPLAT,)
-"""Methods that see the Gaussians at full resolution (track C); the others see the low-resolution depth only."""
+REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet")
+"""Methods that every network (and what else ``COMPARED`` names) is compared with, paired by view."""
+COMPARED = ("variational", "dornet_nyu")
 PAIRED_METRICS = {
     "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",
     "f_score_auc",
@@ -60,36 +57,60 @@ class _Scores:
         return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
-def aggregate(config: Config, sheets: Sequence[ScoreSheet], methods: Sequence[Method], config_hash: str) -> list[ResultRow]:
-    """Rows for near-frontal and all views; dataset, split, fit, rasterisation and target are never mixed.
+def aggregate(
+    config: Config, sheets: Sequence[ScoreSheet], methods: Sequence[Method], config_hash: str, experiment: str = EXPERIMENT
+) -> list[ResultRow]:
+    """Rows for near-frontal and all views; split, fit, rasterisation and target are never mixed, nor datasets, but where
+    several have the same unit there are rows of all together as well.
 
     Each method's mean over people with its interval, and for every network the paired differences to ``REFERENCES``.
     """
     keys = list(dict.fromkeys(key for sheet in sheets for key in sheet.keys))
-    by_name = {method.name: method for method in methods}
+    by_folder = {method.folder: method for method in methods}
     commit, dirty = git_state()
-    common = {"experiment": EXPERIMENT, "degradation_test": DEGRADATION, "seed": config.seed, "device": device_name(),
-              "commit": commit, "dirty": dirty, "config_hash": config_hash}  # fmt: skip
+    common = {"experiment": experiment, "device": device_name(), "commit": commit, "dirty": dirty, "config_hash": config_hash}
     rows = []
     for labels, scores in _grouped(sheets, keys).items():
         group = common | dict(zip(("dataset", "split", "fit", "raster_mode", "target"), labels))
         frontal = {name: found.within(config.evaluate.frontal_yaw_deg) for name, found in scores.items()}
         for views, chosen in (("near_frontal", frontal), ("all", scores)):
             make = _RowMaker(config, keys, {**group, "views": views})
-            for name, found in chosen.items():
-                track = by_name[name].track if name in by_name else ""
-                rows += make.rows(found, method=name, track=track)
-                for reference in REFERENCES if name in by_name and by_name[name].is_network else ():
-                    if reference in chosen:
-                        rows += make.rows(found.minus(chosen[reference]), method=name, track=track, method_b=reference)
+            for folder, found in chosen.items():
+                method = by_folder.get(folder, Method(folder, folder, ""))
+                columns = _labels(method, config) | ({} if folder in by_folder else {"track": ""})
+                rows += make.rows(found, **columns)
+                for name, reference in _references(method, [by_folder[other] for other in chosen if other in by_folder]):
+                    rows += make.rows(found.minus(chosen[reference]), **columns, method_b=name)
     return rows
+
+
+def _labels(method: Method, config: Config) -> dict:
+    return {
+        "method": method.name, "track": method.track, "seed": config.seed if method.seed is None else method.seed,
+        "degradation_train": method.degradation_train, "degradation_test": method.degradation_test,
+    }  # fmt: skip
+
+
+def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str]]:
+    """Name and folder of what a method is compared with: the first seed of each, applied to the same input."""
+    if not (method.is_network or method.name in COMPARED):
+        return []
+    found: dict[str, Method] = {}
+    for other in sorted(others, key=lambda m: (m.seed or 0, m.folder)):
+        same_training = other.degradation_train == method.degradation_train or not other.is_network
+        if other.name in REFERENCES and other.degradation_test == method.degradation_test and same_training:
+            found.setdefault(other.name, other)
+    return [(name, found[name].folder) for name in REFERENCES if name in found and name != method.name]
 
 
 def _grouped(sheets: Iterable[ScoreSheet], keys: Sequence[ScoreKey]) -> dict[tuple[str, ...], dict[str, _Scores]]:
     """(dataset, split, fit, rasterisation, target) -> method -> scores, with columns as in ``keys``."""
+    sheets = list(sheets)
     groups: dict[tuple[str, ...], dict[str, _Scores]] = defaultdict(lambda: defaultdict(_Scores))
     position = {key: i for i, key in enumerate(keys)}
-    for sheet in sheets:
+    metric = sorted({sheet.head.dataset for sheet in sheets if sheet.scale.metric})
+    together = [replace(sheet, head=replace(sheet.head, dataset="+".join(metric))) for sheet in sheets if sheet.scale.metric]
+    for sheet in sheets + (together if len(metric) > 1 else []):
         head, columns = sheet.head, np.array([position[key] for key in sheet.keys])
         for row in sheet.rows:
             scores = groups[head.dataset, head.split, head.fit, head.raster_mode, row.target][row.method]
