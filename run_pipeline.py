@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-images", "--max_images", dest="max_subjects", type=int, help=argparse.SUPPRESS)
     flag("seed", type=int, default=None, help="random seed (default: the configuration's)")
     flag("device", default=None, help="auto | cpu | cuda")
+    flag("time-limit", type=float, default=0.0, metavar="SECONDS", help="end cleanly after SECONDS; run again to resume")
     return parser
 
 
@@ -55,13 +56,15 @@ def select_stages(configured: list[int], options: argparse.Namespace) -> list[in
     return [n for n in sorted(wanted) if options.start_from <= n <= options.stop_at and n not in options.skip]
 
 
-def stage_command(name: str, options: argparse.Namespace) -> list[str]:
-    """Command line of one stage's script."""
+def stage_command(name: str, options: argparse.Namespace, seconds_left: float | None = None) -> list[str]:
+    """Command line of one stage's script, which may take ``seconds_left``."""
     command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), "--config", options.config]
     for flag, value in (("--jobs", options.jobs), ("--max_subjects", options.max_subjects), ("--device", options.device)):
         command += [flag, str(value)] if value else []
     if options.seed is not None:
         command += ["--seed", str(options.seed)]
+    if seconds_left is not None:
+        command += ["--time_limit", f"{max(seconds_left, 1.0):.0f}"]
     return command + (["--force"] if options.force else [])
 
 
@@ -78,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
     """Run, list or print the selected stages; returns the exit code."""
     from splathead.config import load_config
     from splathead.samples import STAGE_NAMES, stage_folder
+    from splathead.stages import TIME_LIMIT_EXIT
 
     config = load_config(Path(options.config))
     stages = select_stages(config.stages, options)
@@ -88,12 +92,16 @@ def run(options: argparse.Namespace) -> int:
         return 0
     started = time.perf_counter()
     for number in stages:
-        command = stage_command(STAGE_NAMES[number], options)
+        left = options.time_limit - (time.perf_counter() - started) if options.time_limit else None
+        command = stage_command(STAGE_NAMES[number], options, left)
         print(("" if options.dry_run else "\n== ") + " ".join(command), flush=True)
         if options.dry_run:
             continue
         stage_started = time.perf_counter()
         code = subprocess.run(command, check=False, env={**os.environ, "PYTHONUNBUFFERED": "1"}).returncode
+        if code == TIME_LIMIT_EXIT:
+            print(f"time limit reached in stage {STAGE_NAMES[number]}; run again to resume there", file=sys.stderr)
+            return code
         if code != 0:
             print(f"stage {STAGE_NAMES[number]} failed with exit code {code}; run again to resume there", file=sys.stderr)
             return code if code > 0 else 128 - code

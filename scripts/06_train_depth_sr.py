@@ -20,7 +20,7 @@ def run() -> None:
     run = cli.parse(__doc__, "train", EXAMPLES)
     from splathead.depth_sr import run_stage
 
-    for line in run_stage(run.config, force=run.force, limit=run.max_subjects):
+    for line in run_stage(run.config, jobs=run.jobs, force=run.force, limit=run.max_subjects):
         print(line)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from splathead.config import Config, ConfigError, load_config, validate
+from splathead.stages import DEADLINE, TIME_LIMIT_EXIT, TimeLimitReached
 
 DEFAULT_CONFIG = "configs/quick.yaml"
 
@@ -42,6 +43,8 @@ def _shared_parser() -> argparse.ArgumentParser:
     parser.add_argument(*limit, type=int, default=0, help="use only the first N subjects")
     parser.add_argument("--seed", type=int, default=None, help="random seed (default: the configuration's)")
     parser.add_argument("--device", default=None, help="auto | cpu | cuda (default: the configuration's)")
+    parser.add_argument("--time_limit", "--time-limit", type=float, default=None, metavar="SECONDS",
+                        help="stop starting new work after SECONDS and exit with 75; run again to resume")  # fmt: skip
     parser.add_argument("--dask", default="", metavar="ADDRESS", help="run subjects on a dask scheduler at ADDRESS")
     return parser
 
@@ -71,7 +74,9 @@ def parse(description: str, section: str, examples: Sequence[str], argv: Sequenc
     setattr(parent, leaf, tyro.cli(type(node), default=node, args=rest, prog=program, description=about))
     config.seed = config.seed if options.seed is None else options.seed
     config.device = options.device or config.device
+    config.time_limit = config.time_limit if options.time_limit is None else options.time_limit
     validate(config, "command line")
+    DEADLINE.set(config.time_limit)
     jobs = options.jobs or config.jobs or core_count()
     if options.dask:
         use_dask(options.dask)
@@ -103,6 +108,9 @@ def main(function: Callable[[], None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         function()
+    except TimeLimitReached as reached:
+        print(reached, file=sys.stderr)
+        sys.exit(TIME_LIMIT_EXIT)
     except (ConfigError, ValueError, OSError, RuntimeError, ImportError, KeyError) as error:
         if os.environ.get("SPLATHEAD_TRACEBACK"):
             raise

@@ -17,6 +17,11 @@ def compute_device(setting: str = "auto") -> torch.device:
     return torch.device(setting)
 
 
+def gpu_count(setting: str = "auto") -> int:
+    """Number of GPUs that a device setting may use; 0 on a CPU."""
+    return torch.cuda.device_count() if setting != "cpu" and torch.cuda.is_available() else 0
+
+
 def raster_device(setting: str = "auto", backend: str = "auto") -> torch.device:
     """Device for rendering with ``backend``: CUDA only where a CUDA rasteriser can run.
 

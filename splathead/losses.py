@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 
 CODE_STEPS = 254.0
@@ -29,6 +30,17 @@ def masked_gradient_l1(
         both = mask.narrow(axis, 0, size - 1) * mask.narrow(axis, 1, size - 1)
         total = total + masked_l1(high - low, both)
     return total
+
+
+def normal_loss(
+    normals: Tensor,  # [B, 3, H, W] float32 unit
+    target: Tensor,  # [B, 3, H, W] float32, unit or 0 = unknown
+    mask: Tensor,  # [B, 1, H, W] float32, 0 or 1
+) -> Tensor:
+    """Mean of 1 - cosine over the mask where the target is known."""
+    known = mask * (target.square().sum(1, keepdim=True) > 0.25)
+    cosine = (normals * F.normalize(target, dim=1)).sum(1, keepdim=True)
+    return ((1.0 - cosine) * known).sum() / known.sum().clamp_min(1.0)
 
 
 def depth_loss(

@@ -7,6 +7,7 @@ of the input is at least 1/2 (``raw_splat``, the splats' own high-resolution dep
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from torch import nn
 from splathead.cameras import Camera, load_cameras
 from splathead.checkpoints import load_weights
 from splathead.config import Config
+from splathead.guides import guide_tensor
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, load_maps, sidecar_path
+from splathead.maps.degrade import STUDY_DEGRADATIONS
+from splathead.maps.low_resolution import load_low_resolution, requantised
 from splathead.models import architecture_from_dict, create_network
 from splathead.models.interpolation import upsample_depth, upsample_mask
 from splathead.samples import Sample, input_stage
@@ -44,17 +48,25 @@ class TrainedNetwork:
         """One line for sidecars: network, target, input, weights."""
         info = self.info
         return (
-            f"{info['architecture']['name']} (base {info['architecture']['base_ch']}) trained on target {info['target']} "
+            f"{info['architecture']['name']} ({info['parameters']:,} parameters) trained on target {info['target']} "
             f"from {info['lr_input']} input, weights {info['sha256'][:16]}"
         )
 
+    @property
+    def guides(self) -> tuple[str, ...]:
+        """Guides that it takes, see :mod:`splathead.guides`."""
+        return tuple(self.info["architecture"].get("guides", ()))
+
     @torch.no_grad()
-    def predict(self, lr: DepthMap) -> DepthMap:
-        """Super-resolve one map, in full precision."""
+    def predict(self, lr: DepthMap, guides: Mapping[str, np.ndarray] | None = None) -> DepthMap:
+        """Super-resolve one map, in full precision. ``guides``: those of :attr:`guides`, as stage 04 stores them."""
         prepared = prepare_input(lr)
-        x = torch.from_numpy(prepared.depth01)[None, None].to(self.device)
-        depth01 = self.network(x)[0, 0].cpu().numpy()
-        return _to_depth_map(lr, prepared, depth01, self.scale, self.description)
+        inputs = [torch.from_numpy(prepared.depth01)[None, None].to(self.device)]
+        if self.guides:
+            stacked = [guide_tensor(torch.from_numpy(guides[name]).to(self.device), name) for name in self.guides]
+            inputs.append(torch.cat(stacked)[None])
+        depth01 = self.network(*inputs)[0, 0].cpu().numpy()
+        return to_depth_map(lr, prepared, depth01, self.scale, self.description)
 
 
 def load_network(path: Path, device: torch.device | str = "cpu") -> TrainedNetwork:
@@ -77,10 +89,11 @@ def interpolate_depth(lr: DepthMap, scale: int, mode: str, offset_mm: float = 0.
     prepared = prepare_input(lr)
     depth01 = upsample_depth(prepared.depth01, scale, mode) + np.float32(offset_mm / prepared.range)
     offset = f" {offset_mm:+.4f} mm" if offset_mm else ""
-    return _to_depth_map(lr, prepared, depth01, scale, f"{mode}{offset} from {lr.encoding.bits}-bit input")
+    return to_depth_map(lr, prepared, depth01, scale, f"{mode}{offset} from {lr.encoding.bits}-bit input")
 
 
-def _to_depth_map(lr: DepthMap, prepared: LowResolutionInput, depth01: np.ndarray, scale: int, source: str) -> DepthMap:
+def to_depth_map(lr: DepthMap, prepared: LowResolutionInput, depth01: np.ndarray, scale: int, source: str) -> DepthMap:
+    """Normalised high-resolution depth as a map in the input's unit, on the pixels that every method covers."""
     mask = upsample_mask(lr.mask, scale)
     if depth01.shape != mask.shape:
         raise ValueError(f"prediction of shape {depth01.shape}, expected {mask.shape}")
@@ -90,14 +103,34 @@ def _to_depth_map(lr: DepthMap, prepared: LowResolutionInput, depth01: np.ndarra
     return DepthMap(depth, mask, encoding, camera, source)
 
 
+@torch.no_grad()
+def guided_prediction(
+    network: nn.Module, lr: DepthMap, guides: Mapping[str, np.ndarray], device: torch.device, source: str
+) -> DepthMap:
+    """One map by a guided network that was not trained here; ``guides`` as stage 04 stores them, in the network's order."""
+    prepared = prepare_input(lr)
+    x = torch.from_numpy(prepared.depth01)[None, None].to(device)
+    stacked = torch.cat([guide_tensor(torch.from_numpy(array).to(device), name) for name, array in guides.items()])[None]
+    scale = stacked.shape[-1] // x.shape[-1]
+    return to_depth_map(lr, prepared, network(x, stacked)[0, 0].cpu().numpy(), scale, source)
+
+
+def variational_prediction(lr: DepthMap, scale: int) -> DepthMap:
+    """One map by the training-free variational method, see :mod:`splathead.models.variational`."""
+    from splathead.models.variational import variational_depth
+
+    prepared = prepare_input(lr)
+    depth01 = variational_depth(prepared.depth01, prepared.mask, scale, 1.0 / lr.encoding.steps)
+    return to_depth_map(lr, prepared, depth01, scale, f"variational from {lr.encoding.bits}-bit input")
+
+
 def load_input(config: Config, sample: Sample, lr_input: str) -> DepthMap:
-    """Low-resolution input (``8bit`` or ``16bit``) of a sample, from stage 05 or quantised from stage 04's map."""
+    """Low-resolution input (a ``train.lr_input``) of a sample, from stage 05 or quantised from stage 04's map."""
     if input_stage(config) == 5:
-        return load_depth_png(sample.path(config, 5) / f"lr_{lr_input}.png")
-    low = _clean_maps(config, sample, "lr")
-    encoding = low.encoding if lr_input == "16bit" else DepthEncoding.from_depth(low.depth, low.mask, 8, "mm")
-    depth, mask = encoding.decode(encoding.encode(low.depth, low.mask))
-    return DepthMap(depth, mask, encoding, low.camera, low.source)
+        return load_low_resolution(sample.path(config, 5), lr_input, config.seed)
+    if not lr_input.endswith("bit") or lr_input in STUDY_DEGRADATIONS:
+        raise ValueError(f"{sample}: input {lr_input!r} needs stage 05 (pairs), which this configuration leaves out")
+    return requantised(_clean_maps(config, sample, "lr"), int(lr_input.removesuffix("bit")))
 
 
 def load_raw_splat(config: Config, sample: Sample) -> DepthMap:

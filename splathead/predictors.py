@@ -1,78 +1,101 @@
-"""The methods of stage 06 as things that can be applied to samples: the network and its baselines."""
+"""The methods of stage 06 as things that can be applied to samples: networks and the baselines beside them."""
 
 from __future__ import annotations
 
 import functools
+import json
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from splathead.checkpoints import load_weights
 from splathead.config import Config
-from splathead.devices import compute_device
+from splathead.devices import compute_device, gpu_count
 from splathead.images import DepthMap, load_depth_png, save_depth_png, write_json
+from splathead.maps.view_maps import load_guides
 from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.models.interpolation import fit_offset
 from splathead.prediction import interpolate_depth, load_input, load_network, load_raw_splat, scale_factor
 from splathead.samples import Sample, input_stage, list_samples
-from splathead.stages import Stage
+from splathead.stages import Stage, fingerprint
 
 WRITER_THREADS = 4
+WORKERS_PER_GPU = 3
 OFFSETS_NAME = "offsets.json"
+OFFSET_VIEWS = 400
+"""Training views (spread evenly) that the constant of ``bilinear_offset`` is fitted on, at most"""
 
 Predict = Callable[[Sample], DepthMap]
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """One method. ``prepare(folder)`` loads or fits what it needs, leaving a record in ``folder``, and returns the function."""
+    """One method. ``make(folder)`` loads what it needs and returns the function; ``fit(folder)``, where there is one, was
+    called once before and left its result in ``folder``."""
 
     method: str
     settings: dict
     """everything its predictions depend on besides the inputs (JSON-ready)"""
-    prepare: Callable[[Path], Predict]
+    make: Callable[[Path], Predict]
+    fit: Callable[[Path], None] | None = None
+    on_gpu: bool = False
 
 
-def network_predictor(config: Config, method: str, weights: Path) -> Predictor:
+def network_predictor(config: Config, name: str, weights: Path) -> Predictor:
     """The network with these weights (checked now; loaded when used)."""
     _, info = load_weights(weights)
+    settings = {
+        "weights": info["sha256"], "lr_input": info["lr_input"], "target": info["target"], "seed": info["seed"],
+        "method": info.get("method", name), "guides": info["architecture"].get("guides", []),
+    }  # fmt: skip
+    return Predictor(name, settings, functools.partial(_make_network, config, weights), on_gpu=True)
 
-    def prepare(_folder: Path) -> Predict:
-        network = load_network(weights, compute_device(config.device))
 
-        def predict(sample: Sample) -> DepthMap:
-            lr = load_input(config, sample, info["lr_input"])
-            scale = scale_factor(config, sample, lr)
-            if scale != network.scale:
-                raise ValueError(f"{weights}: network for scale factor {network.scale}, but {sample} needs {scale}")
-            return network.predict(lr)
+def _make_network(config: Config, weights: Path, _folder: Path) -> Predict:
+    network = load_network(weights, compute_device(config.device))
 
-        return predict
+    def predict(sample: Sample) -> DepthMap:
+        lr = load_input(config, sample, network.info["lr_input"])
+        scale = scale_factor(config, sample, lr)
+        if scale != network.scale:
+            raise ValueError(f"{weights}: network for scale factor {network.scale}, but {sample} needs {scale}")
+        return network.predict(lr, load_guides(config, sample, network.guides))
 
-    return Predictor(method, {"weights": info["sha256"], "lr_input": info["lr_input"], "target": info["target"]}, prepare)
+    return predict
 
 
 def baseline_predictors(config: Config, limit: int = 0) -> tuple[list[Predictor], list[str]]:
-    """``train.baselines`` as predictors, and a note on each that cannot be applied here.
-
-    ``bilinear_offset`` needs training subjects with the target; captures and imported splats have none.
-    """
-    train, predictors, notes = config.train, [], []
+    """``train.baselines`` as predictors, and a note on each that cannot be applied here."""
+    predictors, notes = [], []
     for method in config.train.baselines:
-        settings = {"lr_input": train.lr_input}
+        settings = {"lr_input": config.train.lr_input}
         if method == "raw_splat":
-            predictors.append(Predictor(method, {}, lambda _folder: functools.partial(load_raw_splat, config)))
+            predictors.append(Predictor(method, {}, functools.partial(_make_raw, config)))
         elif method == "bilinear_offset":
-            samples = list_samples(config, 5, splits=("train",), limit=limit) if input_stage(config) == 5 else []
-            if not samples:
+            found = _offset_predictors(config, limit)
+            predictors += found
+            if not found:
                 notes.append("bilinear_offset: left out, there are no training subjects to fit its offset on")
-                continue
-            settings |= {"target": train.target, "zone": [config.pairs.interior_px, config.pairs.jump_mm], "limit": limit}
-            predictors.append(Predictor(method, settings, functools.partial(_prepare_offset, config, samples)))
+        elif method == "variational":
+            predictors.append(Predictor(method, settings, functools.partial(_make_variational, config)))
+        elif method == "dornet_nyu":
+            settings |= {"guides": ["rgb"], "weights": fingerprint(str(_dornet_weights(config)))}
+            predictors.append(Predictor(method, settings, functools.partial(_make_dornet, config), on_gpu=True))
         else:
-            predictors.append(Predictor(method, settings, lambda _folder, mode=method: _interpolator(config, mode, {})))
+            predictors.append(Predictor(method, settings, functools.partial(_make_interpolation, config, method)))
     return predictors, notes
+
+
+def _make_raw(config: Config, _folder: Path) -> Predict:
+    return functools.partial(load_raw_splat, config)
+
+
+def _make_interpolation(config: Config, mode: str, _folder: Path) -> Predict:
+    return _interpolator(config, mode, {})
 
 
 def _interpolator(config: Config, mode: str, offsets_mm: dict[str, float]) -> Predict:
@@ -85,38 +108,120 @@ def _interpolator(config: Config, mode: str, offsets_mm: dict[str, float]) -> Pr
     return predict
 
 
-def _prepare_offset(config: Config, samples: Sequence[Sample], folder: Path) -> Predict:
-    offsets = fit_offsets(config, samples)
-    write_json(folder / OFFSETS_NAME, {"target": config.train.target, "unit": "mm", "offsets": offsets})
-    return _interpolator(config, "bilinear", offsets)
+def _offset_predictors(config: Config, limit: int) -> list[Predictor]:
+    """``bilinear_offset``: one for ``train.target``; in a study one for every evaluated target. With the networks of another
+    run (``train.weights`` a folder) that run's constants are used. None without training subjects."""
+    given = Path(config.train.weights) / "predictions"
+    if config.train.weights and given.is_dir():
+        found = {path.parent.name: json.loads(path.read_text()) for path in sorted(given.glob(f"*/{OFFSETS_NAME}"))}
+    else:
+        targets = config.evaluate.targets if config.trainings else [config.train.target]
+        names = [f"bilinear_offset-{target}" if config.trainings else "bilinear_offset" for target in targets]
+        found = {name: {"target": target} for name, target in zip(names, targets)}
+    samples = list_samples(config, 5, splits=("train",), limit=limit) if input_stage(config) == 5 else []
+    predictors = []
+    for name, record in found.items():
+        settings = {"lr_input": config.train.lr_input, "method": "bilinear_offset", "target": record["target"]}
+        if "offsets" in record:
+            make = functools.partial(_make_given_offset, config, record["offsets"])
+            predictors.append(Predictor(name, settings | {"offsets": record["offsets"]}, make))
+        elif samples:
+            settings |= {"zone": [config.pairs.interior_px, config.pairs.jump_mm], "limit": limit}
+            fit = functools.partial(_fit_offsets, config, samples, record["target"])
+            predictors.append(Predictor(name, settings, functools.partial(_make_offset, config), fit))
+    return predictors
 
 
-def fit_offsets(config: Config, samples: Sequence[Sample]) -> dict[str, float]:
-    """Per variant the constant in mm that bilinear interpolation lacks on ``samples``, over ``train.target``'s interior."""
+def _make_given_offset(config: Config, offsets_mm: dict[str, float], _folder: Path) -> Predict:
+    return _interpolator(config, "bilinear", offsets_mm)
+
+
+def _make_offset(config: Config, folder: Path) -> Predict:
+    return _interpolator(config, "bilinear", json.loads((folder / OFFSETS_NAME).read_text())["offsets"])
+
+
+def _fit_offsets(config: Config, samples: Sequence[Sample], target: str, folder: Path) -> None:
+    write_json(folder / OFFSETS_NAME, {"target": target, "unit": "mm", "offsets": fit_offsets(config, samples, target)})
+
+
+def fit_offsets(config: Config, samples: Sequence[Sample], target: str) -> dict[str, float]:
+    """Per variant the constant in mm that bilinear interpolation lacks on ``samples``, over the target's interior."""
     zones = ZoneSettings(config.pairs.interior_px, config.pairs.jump_mm)
     bilinear = _interpolator(config, "bilinear", {})
 
     def interior_errors(sample: Sample):
-        target = load_depth_png(sample.path(config, 5) / f"hr_{config.train.target}.png")
+        truth = load_depth_png(sample.path(config, 5) / f"hr_{target}.png")
         prediction = bilinear(sample)
-        inside = compute_zones(target.depth, zones).interior & prediction.mask
-        return target.depth[inside] - prediction.depth[inside]
+        inside = compute_zones(truth.depth, zones).interior & prediction.mask
+        return truth.depth[inside] - prediction.depth[inside]
 
-    with ThreadPoolExecutor(WRITER_THREADS) as pool:
-        errors = list(pool.map(interior_errors, samples))
-    variants = sorted({sample.variant for sample in samples})
-    return {v: fit_offset([error for sample, error in zip(samples, errors) if sample.variant == v]) for v in variants}
-
-
-def write_predictions(stage: Stage, predictor: Predictor, samples: Sequence[Sample]) -> None:
-    """Apply a method to samples, writing ``<subject>/<variant>/<view>.png`` with sidecars into the stage's folder."""
-    predict = predictor.prepare(stage.folder)
-
-    def write_subject(subject: str, folder: Path) -> None:
-        chosen = [sample for sample in samples if sample.subject == subject]
+    offsets = {}
+    for variant in sorted({sample.variant for sample in samples}):
+        mine = [sample for sample in samples if sample.variant == variant]
+        chosen = np.unique(np.linspace(0, len(mine) - 1, min(OFFSET_VIEWS, len(mine))).round().astype(int))
         with ThreadPoolExecutor(WRITER_THREADS) as pool:
-            writes = [pool.submit(save_depth_png, folder / s.variant / f"{s.view}.png", predict(s)) for s in chosen]
-        for write in writes:
-            write.result()
+            offsets[variant] = fit_offset(list(pool.map(interior_errors, [mine[i] for i in chosen])))
+    return offsets
 
-    stage.run_items(write_subject, sorted({sample.subject for sample in samples}), unit="head")
+
+def _make_variational(config: Config, _folder: Path) -> Predict:
+    from splathead.prediction import variational_prediction
+
+    def predict(sample: Sample) -> DepthMap:
+        lr = load_input(config, sample, config.train.lr_input)
+        return variational_prediction(lr, scale_factor(config, sample, lr))
+
+    return predict
+
+
+def _dornet_weights(config: Config) -> Path:
+    given = config.train.dornet_weights or os.environ.get("SPLATHEAD_DORNET", "")
+    if not given or not Path(given).is_file():
+        raise FileNotFoundError(
+            f"baseline dornet_nyu: {given or 'no weights given'}: set train.dornet_weights (or $SPLATHEAD_DORNET) to "
+            "DORNet-T's NYU_T_X4.pth, see external/README.md"
+        )
+    return Path(given)
+
+
+def _make_dornet(config: Config, _folder: Path) -> Predict:
+    from splathead.models.dornet import load_nyu_weights
+    from splathead.prediction import guided_prediction
+
+    device = compute_device(config.device)
+    network = load_nyu_weights(_dornet_weights(config)).to(device).eval()
+
+    def predict(sample: Sample) -> DepthMap:
+        lr = load_input(config, sample, config.train.lr_input)
+        return guided_prediction(network, lr, load_guides(config, sample, ("rgb",)), device, "DORNet-T, NYU x4 weights")
+
+    return predict
+
+
+def write_predictions(stage: Stage, predictor: Predictor, samples: Sequence[Sample], config: Config, jobs: int = 1) -> None:
+    """Apply a method to samples, writing ``<subject>/<variant>/<view>.png`` with sidecars into the stage's folder.
+
+    ``jobs`` processes work on subjects in parallel; networks take a few for each GPU instead.
+    """
+    if predictor.fit is not None:
+        predictor.fit(stage.folder)
+    subjects = sorted({sample.subject for sample in samples})
+    gpus = gpu_count(config.device)
+    workers = WORKERS_PER_GPU * gpus if predictor.on_gpu and gpus > 1 else 1 if predictor.on_gpu else jobs
+    work = functools.partial(_write_subject, predictor, stage.folder, list(samples))
+    stage.run_items(work, subjects, jobs=workers, unit="head", gpus=gpus)
+
+
+_made: dict[str, Predict] = {}
+
+
+def _write_subject(predictor: Predictor, folder: Path, samples: Sequence[Sample], subject: str, out_dir: Path) -> None:
+    key = fingerprint([str(folder), predictor.settings])
+    if key not in _made:  # workers make a method once, and hold one at a time
+        _made.clear()
+        _made[key] = predictor.make(folder)
+    chosen = [sample for sample in samples if sample.subject == subject]
+    with ThreadPoolExecutor(WRITER_THREADS) as pool:
+        writes = [pool.submit(save_depth_png, out_dir / s.variant / f"{s.view}.png", _made[key](s)) for s in chosen]
+    for write in writes:
+        write.result()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from splathead.config import Config
+from splathead.devices import gpu_count
 from splathead.images import write_json
 from splathead.metrics.statistics import Estimate, bootstrap_mean
 from splathead.ply import load_gaussians_ply, save_gaussians_ply
@@ -21,6 +22,7 @@ from splathead.stages import Stage, fingerprint, fingerprint_path
 
 log = logging.getLogger(__name__)
 
+HELD_OUT_NAME = "heldout.json"
 SUMMARY_UNITS = {"psnr": "dB", "ssim": "frac", "lpips": "frac", "gaussians": "count", "seconds": "s"}
 
 
@@ -41,7 +43,7 @@ def _fit_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage,
         config.run_folder, STAGE_NAMES[2], config.reconstruct, [STAGE_NAMES[1]], extra=extra, force=force, seed=config.seed
     )
     items = [f"{name}/{preset}" for name in list_subjects(config, limit=limit) for preset in config.reconstruct.fit.presets]
-    stage.run_items(functools.partial(fit_subject, config), items, jobs=jobs, unit="fit")
+    stage.run_items(functools.partial(_fit_item, config), items, jobs=jobs, unit="fit", gpus=gpu_count(config.device))
     return stage, len(items)
 
 
@@ -86,6 +88,12 @@ def _open_without_subjects(config: Config, path: Path, force: bool) -> Stage:
     return Stage.open(config.run_folder, STAGE_NAMES[2], config.reconstruct, extra=extra, force=force, seed=config.seed)
 
 
+def _fit_item(config: Config, item: str, out_dir: Path) -> None:
+    """Fit, then score on the held-out views."""
+    fit_subject(config, item, out_dir)
+    write_json(out_dir / HELD_OUT_NAME, held_out_scores(config, item.split("/")[0], out_dir / "gaussians.ply"))
+
+
 def fit_subject(config: Config, item: str, out_dir: Path) -> None:
     """Fit one ``<subject>/<preset>`` to its fit views: gaussians.ply and reconstruction.json.
 
@@ -114,17 +122,24 @@ def fit_subject(config: Config, item: str, out_dir: Path) -> None:
     write_json(out_dir / "reconstruction.json", record)
 
 
-def held_out_scores(config: Config, item: str, lpips: Callable | None) -> dict[str, dict[str, float]]:
-    """PSNR, SSIM and (with ``lpips``) LPIPS over black of every held-out view of one fit: view -> metric -> value."""
+@functools.lru_cache(maxsize=1)
+def _lpips(weights: str) -> Callable | None:
+    from splathead.metrics.image import lpips_model
+
+    return lpips_model(Path(weights) if weights else None)
+
+
+def held_out_scores(config: Config, name: str, ply: Path) -> dict[str, dict[str, float]]:
+    """PSNR, SSIM and (where its weights can be had) LPIPS over black of every held-out view of subject ``name``:
+    view -> metric -> value. ``ply``: its Gaussians."""
     from splathead.devices import raster_device
     from splathead.metrics.image import psnr, ssim
     from splathead.raster import render
     from splathead.subjects.writer import load_subject
 
-    subject = load_subject(stage_folder(config, 1) / item.split("/")[0])
-    device = raster_device(config.device, config.render.backend)
-    gaussians = load_gaussians_ply(stage_folder(config, 2) / item / "gaussians.ply").to(device)
-    scores = {}
+    subject = load_subject(stage_folder(config, 1) / name)
+    gaussians = load_gaussians_ply(ply).to(raster_device(config.device, config.render.backend))
+    lpips, scores = _lpips(config.evaluate.lpips_weights), {}
     for camera in subject.cameras.heldout:
         image = render(gaussians, camera, outputs=("rgb",), backend=config.render.backend).rgb
         image = image.clamp(0, 1).permute(1, 2, 0).cpu().numpy().astype(np.float64)
@@ -137,20 +152,18 @@ def held_out_scores(config: Config, item: str, lpips: Callable | None) -> dict[s
 
 
 def write_held_out(config: Config, limit: int = 0) -> list[str]:
-    """Score every fit on its held-out views and write ``heldout.csv``; returns one line per preset for the terminal.
+    """Write ``heldout.csv`` from every fit's scores on its held-out views; returns one line per preset for the terminal.
 
     Values are means over views, then over identities with a bootstrap interval.
     """
-    from splathead.metrics.image import lpips_model
-
-    lpips = lpips_model(Path(config.evaluate.lpips_weights) if config.evaluate.lpips_weights else None)
     names, presets = list_subjects(config, limit=limit), config.reconstruct.fit.presets
     rows, lines = [], []
     for preset in presets:
         values: dict[str, list[tuple[str, float]]] = {metric: [] for metric in SUMMARY_UNITS}
         for name in names:
-            record = json.loads((stage_folder(config, 2) / name / preset / "reconstruction.json").read_text())
-            for scores in held_out_scores(config, f"{name}/{preset}", lpips).values():
+            folder = stage_folder(config, 2) / name / preset
+            record = json.loads((folder / "reconstruction.json").read_text())
+            for scores in json.loads((folder / HELD_OUT_NAME).read_text()).values():
                 for metric, value in scores.items():
                     values[metric].append((name, value))
             values["gaussians"].append((name, record["gaussians"]))

@@ -25,7 +25,43 @@ from pathlib import Path
 from splathead.images import write_json
 
 STAGE_SCHEMA = 1
+TIME_LIMIT_EXIT = 75
+"""Exit code of a script that its time limit ended (EX_TEMPFAIL): run it again to resume"""
 REPORTED_PACKAGES = ("torch", "numpy", "scipy", "numba", "opencv-python-headless", "trimesh", "libigl", "gsplat", "anny")
+
+
+class TimeLimitReached(RuntimeError):
+    """A stage's time limit is up and work is left; what was made stays."""
+
+
+class Deadline:
+    """When this process stops starting new work: never, until :meth:`set`."""
+
+    def __init__(self) -> None:
+        self._end: float | None = None
+
+    def set(self, seconds: float) -> None:
+        """End in ``seconds`` from now; 0 = never."""
+        self._end = time.monotonic() + seconds if seconds else None
+
+    @property
+    def is_set(self) -> bool:
+        """True when there is a limit."""
+        return self._end is not None
+
+    @property
+    def passed(self) -> bool:
+        """True when the time is up."""
+        return self._end is not None and time.monotonic() >= self._end
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds left, at least 0; None without a limit."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+
+DEADLINE = Deadline()
+"""The process's own, set from ``--time_limit``"""
 
 
 def fingerprint(data: object) -> str:
@@ -123,13 +159,20 @@ class Stage:
         return (self.folder / item).is_dir()
 
     def run_items(
-        self, function: Callable[[str, Path], object], items: Iterable[str], *, jobs: int = 1, unit: str = "item"
+        self,
+        function: Callable[[str, Path], object],
+        items: Iterable[str],
+        *,
+        jobs: int = 1,
+        unit: str = "item",
+        gpus: int = 0,
     ) -> None:
         """Run ``function(item, out_dir)`` for each unfinished item, ``jobs`` at a time, with a progress bar.
 
         ``function`` writes into ``out_dir``, which becomes ``folder/item`` when it returns. It must be
         picklable when ``jobs`` > 1 (joblib's loky workers, or dask when a client is set). An exception
-        stops the stage; finished items stay.
+        stops the stage; finished items stay. ``gpus``: workers share so many GPUs evenly. After :data:`DEADLINE` no item
+        is started, and :class:`TimeLimitReached` says how many are left.
         """
         from joblib import Parallel, delayed
         from tqdm import tqdm
@@ -137,10 +180,19 @@ class Stage:
         pending = [item for item in items if not self.item_done(item)]
         if not pending:
             return
-        calls = (delayed(_run_item)(function, item, self.folder / item) for item in pending)
-        parallel = Parallel(n_jobs=min(jobs, len(pending)), return_as="generator_unordered")
+        workers = min(jobs, len(pending))
+        share_gpus = gpus if workers > 1 else 0
+        calls = (
+            delayed(_run_item)(function, item, self.folder / item, index % share_gpus if share_gpus > 1 else None)
+            for index, item in enumerate(pending)
+            if not DEADLINE.passed
+        )
+        parallel = Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch=workers, batch_size=1)
         for process, peak in tqdm(parallel(calls), total=len(pending), desc=self.name, unit=unit, dynamic_ncols=True):
             self._worker_peaks_kib[process] = peak
+        left = sum(not self.item_done(item) for item in pending)
+        if left:
+            raise TimeLimitReached(f"{self.name}: time limit reached with {left} of {len(pending)} left; run again to resume")
 
     def close(self) -> None:
         """Mark the stage finished and record seconds and peak memory."""
@@ -171,8 +223,13 @@ def record_group(runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequ
     write_json(runs_dir / name / "stage.json", record)
 
 
-def _run_item(function: Callable[[str, Path], object], item: str, target: Path) -> tuple[int, int]:
-    """Make one item; returns the process and its peak resident memory in KiB so far."""
+def _run_item(function: Callable[[str, Path], object], item: str, target: Path, gpu: int | None = None) -> tuple[int, int]:
+    """Make one item; returns the process and its peak resident memory in KiB so far.
+
+    ``gpu``: what this worker sees from its first item on, as CUDA looks at the variable once.
+    """
+    if gpu is not None:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(gpu))
     temporary = target.parent / f".tmp-{target.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from splathead.config import TrainConfig
-from splathead.losses import depth_loss
-from splathead.training_data import Crop, PairSet, check_crop, epoch_plan
+from splathead.losses import depth_loss, normal_loss
+from splathead.stages import DEADLINE, TimeLimitReached
+from splathead.training_data import Batch, Crop, PairSet, check_crop, epoch_plan
 from splathead.training_device import maybe_compile, peak_memory_mib, training_backend
 from splathead.training_state import Progress, TrainingError, TrainingState, training_settings, write_log
 
@@ -74,7 +75,7 @@ def validation_rmse_mm(network: nn.Module, pairs: PairSet, views: int = 0) -> fl
         if pair.interior is None or not pair.interior.any():
             continue
         batch = pairs.batch([Crop(index, 0, 0, flip=False)], 0)
-        error = (network(batch.lr_depth01) - batch.target01)[0, 0]
+        error = (_predict(network, batch) - batch.target01)[0, 0]
         inside = error[torch.from_numpy(pair.interior).to(error.device)].double()
         values.append(math.sqrt(float(inside.square().mean())) * pair.lr.range)
     if not values:
@@ -82,10 +83,16 @@ def validation_rmse_mm(network: nn.Module, pairs: PairSet, views: int = 0) -> fl
     return float(np.mean(values))
 
 
-def _forward_loss(
-    model: nn.Module, lr_depth01: Tensor, target01: Tensor, mask: Tensor, gradient_weight: float, scale: str
-) -> Tensor:
-    return depth_loss(model(lr_depth01), target01, mask, gradient_weight=gradient_weight, scale=scale)
+def _predict(model: nn.Module, batch: Batch) -> Tensor:
+    return model(batch.lr_depth01) if batch.guides is None else model(batch.lr_depth01, batch.guides)
+
+
+def _forward_loss(model: nn.Module, batch: Batch, gradient_weight: float, scale: str, normal_weight: float) -> Tensor:
+    if batch.normals is None:
+        return depth_loss(_predict(model, batch), batch.target01, batch.mask, gradient_weight=gradient_weight, scale=scale)
+    depth, normals = model(batch.lr_depth01, with_normals=True)
+    loss = depth_loss(depth, batch.target01, batch.mask, gradient_weight=gradient_weight, scale=scale)
+    return loss + normal_weight * normal_loss(normals, batch.normals, batch.mask)
 
 
 class Trainer:
@@ -119,7 +126,9 @@ class Trainer:
         self.state = TrainingState(self.network, optimizer, scaler, self.device, identity)
         self.model = accelerator.prepare(self.network) if accelerator.num_processes > 1 else self.network
         self.loss_of = maybe_compile(_forward_loss, settings, self.device)
-        self.steps_per_epoch = math.ceil(len(self.plan(0)) // accelerator.num_processes / settings.grad_accum)
+        self.steps_per_epoch = math.ceil(settings.steps / settings.epochs)
+        if not settings.steps:
+            self.steps_per_epoch = math.ceil(len(self.plan(0)) // accelerator.num_processes / settings.grad_accum)
         self.total_steps = self.steps_per_epoch * settings.epochs
         self._lap_start = time.perf_counter()
         self._reset_losses()
@@ -146,6 +155,8 @@ class Trainer:
             in_time = not self._time_is_up()
             while in_time and self.progress.step < self.total_steps:
                 in_time = self._run_epoch()
+            if DEADLINE.passed and self.progress.step < self.total_steps:
+                raise TimeLimitReached(f"training: time limit reached at step {self.progress.step} of {self.total_steps}")
             if not self.state.best:  # stopped before the first validation
                 self.state.check_finite()
                 self._validate()
@@ -155,11 +166,20 @@ class Trainer:
 
     def plan(self, epoch: int) -> list[list[Crop]]:
         """Batches of an epoch, of all processes."""
-        s = self.settings
+        s, processes = self.settings, self.accelerator.num_processes
+        batch_size, crop = self._batch_shape(epoch)
         return epoch_plan(
-            self.train, epoch=epoch, seed=self.seed, batch_size=s.batch_size, crop=s.crop,
-            crops_per_view=s.crops_per_view, processes=self.accelerator.num_processes,
+            self.train, epoch=epoch, seed=self.seed, batch_size=batch_size, crop=crop, crops_per_view=s.crops_per_view,
+            processes=processes, batches=self.steps_per_epoch * s.grad_accum * processes if s.steps else 0,
         )  # fmt: skip
+
+    def _batch_shape(self, epoch: int) -> tuple[int, int]:
+        """Batch size and side of the crops (0 = full frames): the last epochs may see full frames, as many pixels a step."""
+        s = self.settings
+        if not s.crop or epoch < s.epochs - round(s.full_frame_share * s.epochs):
+            return s.batch_size, s.crop
+        height, width = self.train.pairs[0].code.shape
+        return max(1, s.batch_size * s.crop**2 // (height * width)), 0
 
     def _run_epoch(self) -> bool:
         """Train to the end of the current epoch; False when the time limit ended the training."""
@@ -185,18 +205,16 @@ class Trainer:
 
     def step(self, group: Sequence[Sequence[Crop]]) -> None:
         """One optimiser step over a group of accumulated batches."""
-        s = self.settings
+        s, crop = self.settings, self._batch_shape(self.progress.step // self.steps_per_epoch)[1]
         optimizer, scaler = self.state.optimizer, self.state.scaler
         for parameters in optimizer.param_groups:
             parameters["lr"] = cosine_rate(s.learning_rate, self.progress.step, self.total_steps)
         for index, crops in enumerate(group):
-            batch = self.train.batch(crops, s.crop)
+            batch = self.train.batch(crops, crop)
             last = index == len(group) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with torch.autocast(self.device.type, torch.float16, enabled=self.amp):
-                    loss = self.loss_of(
-                        self.model, batch.lr_depth01, batch.target01, batch.mask, s.gradient_loss_weight, s.loss_scale
-                    )
+                    loss = self.loss_of(self.model, batch, s.gradient_loss_weight, s.loss_scale, s.normal_loss_weight)
                 scaler.scale(loss / len(group)).backward()
             self._count_loss(loss.detach(), crops)
         scaler.step(optimizer)
@@ -233,7 +251,8 @@ class Trainer:
     def _time_is_up(self) -> bool:
         limit = self.settings.max_seconds
         over = bool(limit) and self.progress.seconds + time.perf_counter() - self._lap_start > limit
-        if not limit or self.accelerator.num_processes == 1:
+        over = over or DEADLINE.passed
+        if self.accelerator.num_processes == 1 or not (limit or DEADLINE.is_set):
             return over
         return bool(self.accelerator.reduce(torch.tensor(float(over), device=self.device)).item() > 0)
 

@@ -2,27 +2,28 @@
 
 A pair is one view: extended low-resolution depth, normalised to 0..1 over near..far of its own code, and the
 target's 16-bit code with the affine map that takes it into the same normalisation. Targets may leave 0..1: the
-true surface lies in front of splat depth.
+true surface lies in front of splat depth. Guides and normals of the view may come with it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from splathead.images import DepthMap, load_depth_png
+from splathead.guides import GUIDE_CHANNELS, guide_tensor
+from splathead.images import DepthMap
 from splathead.maps.fill import extend_depth
 from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.models.interpolation import upsample_mask
 
-LOADER_THREADS = 8
+BOX_MARGIN_PX = 16
+"""Stored frames are cut to the target's bounding box and this margin: guides end a little outside of the mask."""
+NORMALS = "normal_target"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class TrainingPair:
     """target in the input's normalisation = gain * code + offset"""
     interior: np.ndarray | None = None
     """[H, W] bool zone for validation, where asked for"""
+    guides: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """guide -> [H, W] or [H, W, C] as stored, see :mod:`splathead.guides`"""
+    normals: np.ndarray | None = None
+    """[H, W, 3] int8 normals to learn, times 127, 0 = unknown"""
 
     @property
     def scale(self) -> int:
@@ -65,8 +70,16 @@ class TrainingPair:
         return self.code.shape[0] // self.lr.mask.shape[0]
 
 
-def make_pair(name: str, lr: DepthMap, target: DepthMap, zones: ZoneSettings | None = None) -> TrainingPair:
-    """Build a pair from a low-resolution input and a 16-bit target of the same view.
+def make_pair(
+    name: str,
+    lr: DepthMap,
+    target: DepthMap,
+    zones: ZoneSettings | None = None,
+    *,
+    guides: Mapping[str, np.ndarray] | None = None,
+    normals: np.ndarray | None = None,
+) -> TrainingPair:
+    """Build a pair from a low-resolution input and a 16-bit target of the same view, and its guides and normals.
 
     The target is used where both it and the (upsampled) input have a surface: exactly the pixels that a
     prediction will cover. ``zones``: also compute the interior zone for validation.
@@ -84,7 +97,10 @@ def make_pair(name: str, lr: DepthMap, target: DepthMap, zones: ZoneSettings | N
     gain = target.encoding.lsb / prepared.range
     offset = (target.encoding.near - prepared.near) / prepared.range - gain
     interior = compute_zones(target.depth, zones).interior & used if zones else None
-    return TrainingPair(name, prepared, code, gain, offset, interior)
+    for what, array in {**(guides or {}), **({} if normals is None else {"normals": normals})}.items():
+        if array.shape[:2] != code.shape:
+            raise ValueError(f"{name}: {what} of shape {array.shape}, expected {code.shape} pixels as the target")
+    return TrainingPair(name, prepared, code, gain, offset, interior, guides or {}, normals)
 
 
 def _scale_of(name: str, lr: DepthMap, target: DepthMap) -> int:
@@ -93,30 +109,6 @@ def _scale_of(name: str, lr: DepthMap, target: DepthMap) -> int:
     if scale < 1 or (h * scale, w * scale) != (height, width):
         raise ValueError(f"{name}: input of {w}x{h} and target of {width}x{height} pixels, expected a whole factor")
     return scale
-
-
-def load_pairs(
-    folders: Sequence[Path],
-    *,
-    lr_input: str,
-    target: str,
-    zones: ZoneSettings | None = None,
-) -> list[TrainingPair]:
-    """Read pairs from view folders of stage 05.
-
-    Args:
-        folders: folders holding ``lr_8bit.png``, ``hr_surface.png`` ... with sidecars.
-        lr_input: ``8bit`` or ``16bit``.
-        target: ``surface`` or ``render``.
-        zones: settings of the interior zone, for validation pairs.
-    """
-
-    def load(folder: Path) -> TrainingPair:
-        lr, hr = load_depth_png(folder / f"lr_{lr_input}.png"), load_depth_png(folder / f"hr_{target}.png")
-        return make_pair("/".join(folder.parts[-3:]), lr, hr, zones)
-
-    with ThreadPoolExecutor(LOADER_THREADS) as pool:
-        return list(pool.map(load, map(Path, folders)))
 
 
 @dataclass(frozen=True)
@@ -136,11 +128,13 @@ class Batch:
     lr_depth01: Tensor  # [B, 1, h, w] float32
     target01: Tensor  # [B, 1, H, W] float32
     mask: Tensor  # [B, 1, H, W] float32, 0 or 1
+    guides: Tensor | None = None  # [B, C, H, W] float32
+    normals: Tensor | None = None  # [B, 3, H, W] float32, unit or 0
 
 
 @dataclass
 class PairSet:
-    """Pairs as tensors: on ``device``, or pinned in host memory when they are too large for it."""
+    """Pairs as tensors: on ``device``, or in host memory when they are too large for it."""
 
     pairs: Sequence[TrainingPair] = field(repr=False)
     device: torch.device
@@ -154,47 +148,89 @@ class PairSet:
         if len(scales) != 1:
             raise ValueError(f"{len(self.pairs)} pairs with scale factors {sorted(scales)}, expected one scale factor")
         self.scale = scales.pop()
-        total = sum(pair.code.nbytes + pair.lr.depth01.nbytes for pair in self.pairs)
+        stored = [_stored_maps(pair) for pair in self.pairs]
+        total = sum(array.nbytes for maps, _ in stored for array in maps.values())
+        total += sum(pair.lr.depth01.nbytes for pair in self.pairs)
         self.on_device = self.device.type == "cpu" or total <= self.resident_bytes
-        self._lr = [self._place(torch.from_numpy(pair.lr.depth01)) for pair in self.pairs]
-        self._code = [self._place(torch.from_numpy(pair.code)) for pair in self.pairs]
-
-    def _place(self, tensor: Tensor) -> Tensor:
-        if self.on_device:
-            return tensor.to(self.device)
-        return tensor.pin_memory()  # so that copies to the device do not wait
+        place = self.device if self.on_device else torch.device("cpu")
+        self._corner = [corner for _, corner in stored]
+        self._maps = [{name: torch.from_numpy(array).to(place) for name, array in maps.items()} for maps, _ in stored]
+        self._lr = [torch.from_numpy(pair.lr.depth01).to(place) for pair in self.pairs]
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def fingerprint(self) -> str:
-        """SHA-256 over names, inputs and targets."""
+        """SHA-256 over names, inputs, targets, guides and normals."""
         digest = hashlib.sha256()
         for pair in self.pairs:
             digest.update(f"{pair.name} {pair.code.shape} {pair.gain!r} {pair.offset!r}".encode())
-            digest.update(np.ascontiguousarray(pair.lr.depth01))
-            digest.update(np.ascontiguousarray(pair.code))
+            for array in (pair.lr.depth01, pair.code, *pair.guides.values(), pair.normals):
+                if array is not None:
+                    digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()
 
     def batch(self, crops: Sequence[Crop], size: int) -> Batch:
         """Assemble crops of ``size`` high-resolution pixels (0 = full frames) on the device, without waiting for it."""
-        parts = [self._item(crop, size) for crop in crops]
-        lr, target, mask = (torch.stack(tensors)[:, None] for tensors in zip(*parts))
-        return Batch(lr, target, mask)
+        lr = torch.stack([self._low(crop, size // self.scale) for crop in crops])
+        maps = {name: torch.stack([self._window(name, crop, size) for crop in crops]) for name in self._maps[crops[0].index]}
+        if not self.on_device:  # one pinned copy of the small types; a copy from pageable memory would wait
+            lr = lr.pin_memory().to(self.device, non_blocking=True)
+            maps = {name: stack.pin_memory().to(self.device, non_blocking=True) for name, stack in maps.items()}
+        code = maps.pop("code").to(torch.float32)
+        target = torch.stack([values * p.gain + p.offset for values, p in zip(code, (self.pairs[c.index] for c in crops))])
+        normals = maps.pop(NORMALS, None)
+        parts = {
+            "lr": lr, "target": target, "mask": (code > 0).to(torch.float32),
+            "guides": torch.stack([torch.cat([guide_tensor(m[i], n) for n, m in maps.items()]) for i in range(len(crops))])
+            if maps else None,
+            "normals": None if normals is None else torch.stack([guide_tensor(entry, "normal") for entry in normals]),
+        }  # fmt: skip
+        for i, crop in enumerate(crops):
+            if crop.flip:
+                for name, tensor in parts.items():
+                    if tensor is not None:
+                        tensor[i] = _mirrored(tensor[i], name, tuple(maps))
+        return Batch(parts["lr"][:, None], parts["target"][:, None], parts["mask"][:, None], parts["guides"], parts["normals"])
 
-    def _item(self, crop: Crop, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        pair, side = self.pairs[crop.index], size // self.scale
-        lr, code = self._lr[crop.index], self._code[crop.index]
-        if size:
-            top, left = crop.top * self.scale, crop.left * self.scale
-            lr = lr[crop.top : crop.top + side, crop.left : crop.left + side]
-            code = code[top : top + size, left : left + size]
-        if not self.on_device:
-            lr, code = (x.to(self.device, non_blocking=True) for x in (lr, code))
-        values = code.to(torch.float32)
-        if crop.flip:
-            lr, values = lr.flip(-1), values.flip(-1)
-        return lr, values * pair.gain + pair.offset, (values > 0).to(torch.float32)
+    def _low(self, crop: Crop, side: int) -> Tensor:
+        lr = self._lr[crop.index]
+        return lr[crop.top : crop.top + side, crop.left : crop.left + side] if side else lr
+
+    def _window(self, name: str, crop: Crop, size: int) -> Tensor:
+        """[H, W] or [H, W, C] of a stored map, zero outside of its box."""
+        stored, (y0, x0) = self._maps[crop.index][name], self._corner[crop.index]
+        height, width = (size, size) if size else self.pairs[crop.index].code.shape
+        top, left = (crop.top * self.scale - y0, crop.left * self.scale - x0) if size else (-y0, -x0)
+        window = torch.zeros((height, width, *stored.shape[2:]), dtype=stored.dtype, device=stored.device)
+        rows, columns = (
+            (max(0, start), min(length, start + extent)) for start, length, extent in
+            ((top, stored.shape[0], height), (left, stored.shape[1], width))
+        )  # fmt: skip
+        if rows[0] < rows[1] and columns[0] < columns[1]:
+            window[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left] = stored[slice(*rows), slice(*columns)]
+        return window
+
+
+def _stored_maps(pair: TrainingPair) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+    """Maps of a pair cut to its target's box with a margin, and the box's corner (row, column)."""
+    used = pair.code > 0
+    rows, columns = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
+    y0, x0 = (max(0, int(index[0]) - BOX_MARGIN_PX) for index in (rows, columns))
+    y1, x1 = int(rows[-1]) + 1 + BOX_MARGIN_PX, int(columns[-1]) + 1 + BOX_MARGIN_PX
+    maps = {"code": pair.code, **pair.guides} | ({} if pair.normals is None else {NORMALS: pair.normals})
+    return {name: np.ascontiguousarray(array[y0:y1, x0:x1]) for name, array in maps.items()}, (y0, x0)
+
+
+def _mirrored(tensor: Tensor, name: str, guides: tuple[str, ...]) -> Tensor:
+    """A map [..., H, W] mirrored left to right; normals also change the sign of their x."""
+    mirrored = tensor.flip(-1)
+    first = 0
+    for guide in guides if name == "guides" else ("normal",) if name == "normals" else ():
+        if guide == "normal":
+            mirrored[first] = -mirrored[first]
+        first += GUIDE_CHANNELS[guide]
+    return mirrored
 
 
 def epoch_plan(
@@ -206,16 +242,22 @@ def epoch_plan(
     crop: int = 0,
     crops_per_view: int = 1,
     processes: int = 1,
+    batches: int = 0,
 ) -> list[list[Crop]]:
     """Batches of one epoch, drawn from (seed, epoch) alone, so that a resumed run sees what it would have seen.
 
     Every view occurs ``crops_per_view`` times, in random order, mirrored with probability 1/2; crops are centred on
     random pixels of the input's mask. All batches are full, and their number is a multiple of ``processes``: the
-    order's start is repeated at the end where needed.
+    order's start is repeated at the end where needed. ``batches``: make so many instead, from as many permutations of
+    the views as that takes.
     """
     rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(np.repeat(np.arange(len(pairs)), max(1, crops_per_view)))
-    order = np.resize(order, -(-len(order) // (batch_size * processes)) * batch_size * processes)
+    if batches:
+        count = batches * batch_size
+        order = np.concatenate([rng.permutation(len(pairs)) for _ in range(-(-count // len(pairs)))])[:count]
+    else:
+        order = rng.permutation(np.repeat(np.arange(len(pairs)), max(1, crops_per_view)))
+        order = np.resize(order, -(-len(order) // (batch_size * processes)) * batch_size * processes)
     side = crop // pairs.scale
     crops = [_draw_crop(int(index), pairs.pairs[index].lr.mask, side, rng) for index in order]
     return [crops[start : start + batch_size] for start in range(0, len(crops), batch_size)]

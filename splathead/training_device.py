@@ -7,18 +7,22 @@ import logging
 import os
 import resource
 import shutil
+import statistics
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from splathead.config import TrainConfig
 from splathead.devices import compute_device
+from splathead.training_data import Batch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-RESIDENT_SHARE = 0.25
+RESIDENT_SHARE = 0.4
 """Share of ``max_gpu_memory_gb`` up to which the training data stays on the GPU"""
 GIB = 2**30
 
@@ -82,6 +86,38 @@ def maybe_compile(function: Callable, settings: TrainConfig, device: torch.devic
         log.warning("train.compile needs %s: training without torch.compile", " and ".join(missing))
         return function
     return torch.compile(function, dynamic=False)
+
+
+@dataclass(frozen=True)
+class InferenceCost:
+    """Cost of one map."""
+
+    seconds: float
+    """median of several runs after a warm-up"""
+    peak_mib: float
+    """reserved by torch on a GPU, else resident of the process"""
+
+
+@torch.no_grad()
+def inference_cost(network: torch.nn.Module, batch: Batch, amp: bool, runs: int = 10) -> InferenceCost:
+    """Time and memory of super-resolving one frame; fp16 autocast on a GPU where ``amp``, as in training."""
+    device = batch.lr_depth01.device
+    inputs = (batch.lr_depth01,) if batch.guides is None else (batch.lr_depth01, batch.guides)
+    network.eval()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        runs = 1
+    seconds = []
+    for _ in range(runs + 3 * (device.type == "cuda")):
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.float16, enabled=amp and device.type == "cuda"):
+            network(*inputs)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return InferenceCost(statistics.median(seconds[-runs:]), peak_memory_mib(device))
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -10,7 +10,7 @@ from splathead.config import Config
 from splathead.evaluation.scores import ScoreSheet
 from splathead.evaluation.stage import Evaluation, run_evaluation
 from splathead.evaluation.summary import Column
-from splathead.evaluation.views import RAW_SPLAT, Method, View, load_prediction
+from splathead.evaluation.views import Method, View, load_prediction
 from splathead.metrics.consistency import multiview_consistency
 from splathead.metrics.depth import DepthTruth, evaluate_depth
 from splathead.samples import Sample, input_stage
@@ -40,7 +40,7 @@ def _score_view(sheet: ScoreSheet, view: View, methods: Sequence[Method]) -> Non
     for method in methods if truths else ():
         predicted = view.prediction(method)
         for target, truth in truths.items():
-            if (method.name, target) == (RAW_SPLAT, "render"):
+            if not method.scored_on(target):
                 continue
             scores = {
                 sheet.key(metric, zone): value
@@ -48,7 +48,7 @@ def _score_view(sheet: ScoreSheet, view: View, methods: Sequence[Method]) -> Non
                 for metric, value in asdict(found).items()
                 if metric != NO_METRIC
             }
-            sheet.add(view.sample.view, view.pair.yaw_deg, target, method.name, scores)
+            sheet.add(view.sample.view, view.pair.yaw_deg, target, method.folder, scores)
 
 
 def _score_consistency(sheet: ScoreSheet, config: Config, methods: Sequence[Method], samples: Sequence[Sample]) -> None:
@@ -57,7 +57,7 @@ def _score_consistency(sheet: ScoreSheet, config: Config, methods: Sequence[Meth
         maps = [load_prediction(config, sample, method) for sample in samples]
         found = multiview_consistency([m.depth for m in maps], [m.camera for m in maps], sheet.scale.diagonal_mm)
         scores = {sheet.key(metric): getattr(found, metric) for metric in ("consistency", "consistency_conflict")}
-        sheet.add("", None, "", method.name, scores)
+        sheet.add("", None, "", method.folder, scores)
 
 
 DEPTH_EVALUATION = Evaluation(

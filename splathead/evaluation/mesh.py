@@ -15,7 +15,7 @@ from splathead.config import Config
 from splathead.evaluation.scores import ScoreKey, ScoreSheet
 from splathead.evaluation.stage import Evaluation, run_evaluation
 from splathead.evaluation.summary import Column
-from splathead.evaluation.views import RAW_SPLAT, Method, View, spread_views
+from splathead.evaluation.views import Method, View, spread_views
 from splathead.metrics.mesh import THRESHOLDS_MM, THRESHOLDS_PERCENT, MeshScores, MeshSettings, SurfaceTruth, evaluate_mesh
 from splathead.metrics.surface import Surface
 from splathead.results import threshold_text
@@ -58,8 +58,8 @@ def _score_view(sheet: ScoreSheet, view: View, methods: Sequence[Method], surfac
         else:
             truth = SurfaceTruth.from_depth(target.depth, target.camera, sheet.scale.diagonal_mm, settings)
         for method in methods:
-            if (method.name, name) != (RAW_SPLAT, "render"):
-                _add(sheet, view, name, method.name, truth, view.prediction(method))
+            if method.scored_on(name):
+                _add(sheet, view, name, method.folder, truth, view.prediction(method))
 
 
 def _mesh_settings(sheet: ScoreSheet, config: Config) -> MeshSettings:

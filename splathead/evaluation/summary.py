@@ -37,6 +37,8 @@ def summary_lines(rows: Sequence[ResultRow], columns: Sequence[Column], methods:
         if row.views == "all":
             blocks.setdefault(tuple(getattr(row, name) for name in _BLOCK), []).append(row)
     order = {method.name: index for index, method in enumerate(methods)}
+    first = min((row.seed for row in rows if row.seed is not None), default=None)
+    rows = [row for row in rows if row.seed in (None, first)]  # of several seeds the first
     lines = []
     for block, found in sorted(blocks.items(), key=lambda item: (item[0][:4], item[0][4] != "surface")):
         lines += ["", _title(dict(zip(_BLOCK, block)), found), *_table(found, columns, order)]

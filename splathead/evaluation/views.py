@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -62,19 +63,37 @@ class Scale:
 class Method:
     """A method with finished predictions."""
 
+    folder: str
+    """below stage 06's predictions"""
     name: str
+    """in results; several trainings of one method differ in target or seed"""
     lr_input: str
-    """8bit or 16bit low-resolution input, "" for what is rendered from the Gaussians"""
+    """low-resolution input, "" for what is rendered from the Gaussians"""
+    target: str = ""
+    """the only target that it is scored against (one of a study's trainings); empty = every target"""
+    seed: int | None = None
+    guided: bool = False
+    degradation_train: str = ""
+    """input that it was trained on, where that is not the one of the run"""
+    degradation_test: str = "render"
+    """input that it is applied to; render = rendered from the Gaussians at low resolution, not resampled"""
 
     @property
     def is_network(self) -> bool:
         """Trained, hence compared with the baselines."""
         return self.name not in BASELINES
 
+    def scored_on(self, target: str) -> bool:
+        """Whether it is scored against ``target``: a study's trainings on their own only, raw splat depth not on itself."""
+        return self.target in ("", target) and (self.name, target) != (RAW_SPLAT, "render")
+
     @property
     def track(self) -> str:
-        """Input track: A = 8-bit low-resolution depth alone, C = anything rendered from the Gaussians; else unranked."""
-        return {"": "C", "8bit": "A"}.get(self.lr_input, "")
+        """Input track: A = 8-bit low-resolution depth alone, B = also maps of the same view at high resolution, never its
+        depth, C = anything rendered from the Gaussians; else unranked."""
+        if self.lr_input and self.lr_input != "8bit":
+            return ""
+        return "B" if self.guided else "A" if self.lr_input else "C"
 
 
 def predicted_methods(config: Config) -> list[Method]:
@@ -84,15 +103,20 @@ def predicted_methods(config: Config) -> list[Method]:
         record = read_record(path.parent)
         if record is None or record["state"] != "done":
             raise RuntimeError(f"{path}: the predictions are not finished; {PREDICT_HINT}")
-        name = path.parent.name
-        lr_input = "" if name == RAW_SPLAT else record["settings"].get("lr_input")
-        if lr_input is None:
-            raise ValueError(f"{path}: settings without lr_input, expected 8bit or 16bit; {PREDICT_HINT}")
-        methods.append(Method(name, lr_input))
+        methods.append(_method(path, path.parent.name, record["settings"]))
     if not methods:
         raise FileNotFoundError(f"{folder}: no predictions; {PREDICT_HINT}")
     order = {name: index for index, name in enumerate(BASELINES)}
-    return sorted(methods, key=lambda method: (order.get(method.name, len(order)), method.name))
+    return sorted(methods, key=lambda method: (order.get(method.name, len(order)), method.folder))
+
+
+def _method(path: Path, folder: str, settings: dict) -> Method:
+    lr_input = "" if folder == RAW_SPLAT else settings.get("lr_input")
+    if lr_input is None:
+        raise ValueError(f"{path}: settings without lr_input, expected 8bit or 16bit; {PREDICT_HINT}")
+    name = settings.get("method", folder)
+    target = settings["target"] if folder != name else ""
+    return Method(folder, name, lr_input, target, settings.get("seed"), bool(settings.get("guides")))
 
 
 def evaluated_items(config: Config, methods: list[Method], limit: int = 0) -> dict[str, list[Sample]]:
@@ -108,7 +132,7 @@ def evaluated_items(config: Config, methods: list[Method], limit: int = 0) -> di
     for sample in samples:
         items.setdefault(f"{sample.subject}/{sample.variant}", []).append(sample)
         for method in methods:
-            path = sample.prediction_path(config, method.name)
+            path = sample.prediction_path(config, method.folder)
             if not path.is_file():
                 raise FileNotFoundError(f"{path}: no prediction of this view; {PREDICT_HINT}")
     return items
@@ -116,7 +140,7 @@ def evaluated_items(config: Config, methods: list[Method], limit: int = 0) -> di
 
 def load_prediction(config: Config, sample: Sample, method: Method, camera: Camera | None = None) -> DepthMap:
     """Predicted depth in mm, 0 = left empty; checked to be of ``camera`` where one is given."""
-    path = sample.prediction_path(config, method.name)
+    path = sample.prediction_path(config, method.folder)
     prediction = load_depth_png(path)
     if prediction.encoding.unit != "mm":
         raise ValueError(f"{path}: depth in unit {prediction.encoding.unit!r}, expected mm")

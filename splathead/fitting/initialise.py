@@ -17,6 +17,8 @@ MIN_POINTS = 4
 NEIGHBOURS = 16
 """Points whose scatter gives the orientation and spacing at a point."""
 
+BALL_NEIGHBOURS = 3
+BALL_OPACITY = 0.1
 INITIAL_OPACITY = 0.9
 DISC_RADIUS = 0.5
 """Standard deviation along the surface, as a fraction of the points' spacing."""
@@ -40,25 +42,32 @@ def scene_extent(cameras: Sequence[Camera], points: np.ndarray) -> float:
 
 
 def initial_gaussians(
-    points: np.ndarray, colours: np.ndarray, *, sh_degree: int, extent: float, unit: str
+    points: np.ndarray, colours: np.ndarray, *, sh_degree: int, extent: float, unit: str, start: str = "discs"
 ) -> Gaussians:
-    """Opaque discs at the points, lying in the plane that their neighbours scatter about.
+    """Gaussians at the points: ``discs``, opaque, lying in the plane that their neighbours scatter about, or ``balls``.
 
-    3DGS starts from transparent balls, which short fits do not flatten: depth then lies millimetres behind
-    the surface. Discs halve that error after the same number of steps (measured in eval/LOG.md).
+    3DGS (Kerbl et al. 2023, section 5.1) starts from transparent balls as wide as the three nearest points are far,
+    which short fits do not flatten: depth then lies millimetres behind the surface. Discs halve that error
+    after the same number of steps (measured in eval/LOG.md).
 
     Args:
         points: [N, 3] world; N at least 4.
         colours: [N, 3] in 0..1.
         extent: see :func:`scene_extent`; radii are limited to 1e-4 .. 0.05 of it.
+        start: ``discs`` or ``balls``.
     """
     count = len(points)
-    axes, spacing = _local_frames(points)
-    axes[np.linalg.det(axes) < 0, :, 0] *= -1
-    radius = np.clip(DISC_RADIUS * spacing, 1e-4 * extent, 0.05 * extent)
-    log_scales = np.log(radius[:, None] * (DISC_THICKNESS, 1.0, 1.0))
+    if start == "balls":
+        axes, opacity, thickness = np.broadcast_to(np.eye(3), (count, 3, 3)), BALL_OPACITY, 1.0
+        distances, _ = cKDTree(points).query(points, k=min(BALL_NEIGHBOURS + 1, count))
+        radius = np.sqrt((distances[:, 1:] ** 2).mean(1))
+    else:
+        axes, spacing = _local_frames(points)
+        axes[np.linalg.det(axes) < 0, :, 0] *= -1
+        radius, opacity, thickness = DISC_RADIUS * spacing, INITIAL_OPACITY, DISC_THICKNESS
+    log_scales = np.log(np.clip(radius, 1e-4 * extent, 0.05 * extent)[:, None] * (thickness, 1.0, 1.0))
     quaternions = Rotation.from_matrix(axes).as_quat()[:, [3, 0, 1, 2]]
-    opacity_logits = np.full(count, math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY)))
+    opacity_logits = np.full(count, math.log(opacity / (1 - opacity)))
     sh = np.zeros((count, (sh_degree + 1) ** 2, 3))
     sh[:, 0] = (colours - 0.5) / SH_C0
     arrays = (points, log_scales, quaternions, opacity_logits, sh)

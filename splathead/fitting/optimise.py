@@ -82,7 +82,7 @@ def fit_views(
     if len(points) > config.max_gaussians:
         chosen = np.sort(rng.choice(len(points), config.max_gaussians, replace=False))
         points, colours = points[chosen], colours[chosen]
-    start = initial_gaussians(points, colours, sh_degree=config.sh_degree, extent=extent, unit=unit)
+    start = initial_gaussians(points, colours, sh_degree=config.sh_degree, extent=extent, unit=unit, start=config.start)
     optimiser = GaussianOptimiser(start.to(device), config, extent)
     density = DensityControl(optimiser, config, extent, rng)
     order = _view_order(len(views), rng)
@@ -127,13 +127,14 @@ def _optimise_view(
 
 
 def preset_config(config: FitConfig, preset: str) -> FitConfig:
-    """The configuration of a preset: ``vanilla`` has no depth regulariser, ``regularised`` is ``config`` itself."""
+    """The configuration of a preset: ``vanilla`` starts from balls, as published, and has no depth regulariser;
+    ``regularised`` is ``config`` itself."""
     from dataclasses import replace
 
     if preset == "regularised":
         return config
     if preset == "vanilla":
-        return replace(config, depth_variance_regulariser=0.0)
+        return replace(config, depth_variance_regulariser=0.0, start="balls")
     raise ValueError(f"fit preset {preset!r}, expected vanilla or regularised")
 
 

@@ -57,6 +57,12 @@ def architecture_for(model: ModelConfig, *, scale: int, target: str) -> object:
     return kind(**values)
 
 
+def network_guides(name: str) -> tuple[str, ...]:
+    """Guides that a network takes, in order; see :mod:`splathead.guides`."""
+    module, cls = _entry(name)
+    return getattr(getattr(importlib.import_module(module), cls), "guides", ())
+
+
 def create_network(name: str, architecture: object) -> nn.Module:
     """A newly initialised network; draw its weights reproducibly by seeding torch first."""
     module, _ = _entry(name)

@@ -12,7 +12,8 @@ from splathead.subjects.rig import subject_cameras
 from splathead.subjects.splits import assign_splits
 from splathead.subjects.writer import SubjectLabel, write_subject
 
-GENERATED = ("anny", "ict")
+GENERATED = {"anny": ("anny",), "ict": ("ict",), "ict+anny": ("ict", "anny")}
+"""``subjects.source`` -> head models that take turns"""
 _SEEDS_PER_RUN = 100_000
 _COARSEST_EDGE_MM = 4.0
 
@@ -32,10 +33,7 @@ def plan_subjects(config: Config) -> dict[str, SubjectPlan]:
     """
     settings = config.subjects
     if settings.source in GENERATED:
-        names = [f"{settings.source}_{k:04d}" for k in range(settings.count)]
-        splits = _splits(names, config)
-        seeds = [config.seed * _SEEDS_PER_RUN + k for k in range(settings.count)]
-        return {n: SubjectPlan(SubjectLabel(n, n, settings.source, splits[n], seed)) for n, seed in zip(names, seeds)}
+        return _plan_generated(config, GENERATED[settings.source])
     if settings.source == "facelift":
         return {}
     files = _find(settings)
@@ -46,6 +44,23 @@ def plan_subjects(config: Config) -> dict[str, SubjectPlan]:
         label = SubjectLabel(name, name, settings.source, splits[name], config.seed * _SEEDS_PER_RUN + k, scale)
         plans[name] = SubjectPlan(label, path)
     return plans
+
+
+def _plan_generated(config: Config, models: tuple[str, ...]) -> dict[str, SubjectPlan]:
+    """Heads of one model, or of several in turn; each model has its share of every split."""
+    settings, plans = config.subjects, {}
+    for place, model in enumerate(models):
+
+        def share(count: int, place: int = place) -> int:
+            return count // len(models) + (place < count % len(models))
+
+        names = [f"{model}_{k:04d}" for k in range(share(settings.count))]
+        splits = assign_splits(names, config.seed, val=share(settings.val), test=share(settings.test))
+        for k, name in enumerate(names):
+            seed = config.seed * _SEEDS_PER_RUN + place * (_SEEDS_PER_RUN // 2) + k  # each model its own detail and wear
+            label = SubjectLabel(name, name, model, splits[name], seed)
+            plans[name] = SubjectPlan(label)
+    return dict(sorted(plans.items()))
 
 
 def _find(settings: SubjectsConfig) -> dict[str, Path]:
@@ -85,11 +100,11 @@ def make_head(config: Config, plan: SubjectPlan, model_path: Path | None = None)
     settings = config.subjects
     wear = WearOptions(settings.hair_fraction, settings.collar_fraction)
     edge = face_edge_mm(settings.map_size)
-    if settings.source == "anny":
+    if plan.label.source == "anny":
         from splathead.subjects.anny import anny_head
 
         return anny_head(plan.label.seed, wear, edge)
-    if settings.source == "ict":
+    if plan.label.source == "ict":
         from splathead.subjects.ict import ict_head
 
         return ict_head(model_path or Path(settings.path), plan.label.seed, wear, edge)
@@ -118,7 +133,7 @@ def collect_subject(config: Config, plans: dict[str, SubjectPlan], model_path: P
 def prepare_model(config: Config, cache_folder: Path) -> Path | None:
     """For ICT-FaceKit's OBJ folder: read it once into a compact npz below ``cache_folder``, which workers load in a second."""
     settings = config.subjects
-    if settings.source != "ict":
+    if "ict" not in GENERATED.get(settings.source, ()):
         return None
     if not settings.path:
         where = "github.com/ICT-VGL/ICT-FaceKit"

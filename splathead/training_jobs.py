@@ -1,0 +1,231 @@
+"""Independent trainings, one after another on a CPU or one GPU, spread over the GPUs where there are several.
+
+A *job* is a configuration whose ``train`` section is one training. Each becomes a sub-stage folder of its own
+(model.safetensors, model_fp16.safetensors, model.json, training.csv, log.csv), written as soon as it is done.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from splathead.checkpoints import save_weights
+from splathead.config import Config, TrainConfig, build_section
+from splathead.devices import gpu_count
+from splathead.models import architecture_for, architecture_to_dict, create_network, network_guides, parameter_count
+from splathead.pair_loading import load_pairs
+from splathead.results import ResultRow, device_name, git_state, write_results
+from splathead.samples import Sample
+from splathead.stages import DEADLINE, Stage, TimeLimitReached, read_record, safe_name
+from splathead.training import Trainer, TrainingReport
+from splathead.training_data import Crop, PairSet
+from splathead.training_device import create_accelerator, inference_cost, resident_bytes
+from splathead.training_state import training_settings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_FULL_FRAME = Crop(0, 0, 0, flip=False)
+WEIGHTS_NAME, HALF_WEIGHTS_NAME, MODEL_NAME = "model.safetensors", "model_fp16.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One training: ``config.train`` says what, ``config.seed`` its seed; results go to ``parent/name``."""
+
+    name: str
+    method: str
+    config: Config
+    parent: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the trained network lies."""
+        return self.parent / self.name
+
+
+def job_name(method: str, target: str, seed: int) -> str:
+    """Folder of one training of a study: ``unet-surface``, ``unet-surface+seed1``."""
+    return safe_name(f"{method}-{target}" + (f"+seed{seed}" if seed else ""))
+
+
+def make_job(config: Config, parent: Path, changes: dict, where: str) -> TrainingJob:
+    """The training that ``config.train`` with ``changes`` (and ``seed``) describes; errors name ``where``."""
+    changes = dict(changes)
+    one = copy.copy(config)
+    one.seed = int(changes.pop("seed", 0)) + config.seed
+    one.train = build_section(TrainConfig, changes, where, base=config.train)
+    method = one.train.method or one.train.model.name
+    return TrainingJob(job_name(method, one.train.target, one.seed - config.seed), method, one, parent)
+
+
+def study_jobs(config: Config, parent: Path) -> list[TrainingJob]:
+    """Jobs of ``config.trainings`` in their order; two of the same name are an error."""
+    jobs = [make_job(config, parent, entry, f"trainings[{i}]") for i, entry in enumerate(config.trainings)]
+    names = [job.name for job in jobs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"trainings: {twice[0]!r} occurs twice; give one another method, target or seed")
+    return jobs
+
+
+def job_part(job: TrainingJob, upstream: str, samples: dict[str, list[Sample]], *, force: bool = False) -> Stage:
+    """Open a job's folder as a sub-stage; finished work is kept when nothing it depends on changed."""
+    names = {split: [dataclasses.astuple(sample) for sample in found] for split, found in samples.items()}
+    extra = {"upstream": upstream, "samples": names}
+    settings = training_settings(job.config.train)
+    part = Stage.open(job.parent, job.name, settings, extra=extra, force=force, seed=job.config.seed)
+    part.record["inputs"] = {"pairs": upstream}
+    return part
+
+
+def is_trained(job: TrainingJob) -> bool:
+    """True when the job's folder holds a finished network and no larger time limit asks for more."""
+    if (read_record(job.folder) or {}).get("state") != "done":
+        return False
+    path = job.folder / MODEL_NAME
+    info = json.loads(path.read_text()) if path.is_file() else {"complete": True}
+    limit = job.config.train.max_seconds
+    return info["complete"] or not (limit == 0 or limit > info["seconds"])
+
+
+def train_jobs(
+    jobs: Sequence[TrainingJob], upstream: str, samples: dict[str, list[Sample]], *, force: bool = False
+) -> list[Stage]:
+    """Train what is not trained, in the jobs' order; returns their sub-stages.
+
+    With several GPUs each takes the next job when it is free. Raises TimeLimitReached when time is up before all are done.
+    """
+    run = functools.partial(_run_job, upstream=upstream, samples=samples, force=force)
+    gpus = gpu_count(jobs[0].config.device) if jobs else 0
+    if gpus > 1 and len(jobs) > 1:
+        _spread(jobs, run, gpus)
+    else:
+        for job in jobs:
+            run(job, None)
+    left = [job.name for job in jobs if not is_trained(job)]
+    if left:
+        raise TimeLimitReached(f"time limit reached with {len(left)} of {len(jobs)} trainings left ({', '.join(left[:4])} ...)")
+    return [Stage(job.folder, job.name, read_record(job.folder)) for job in jobs]
+
+
+def _spread(jobs: Sequence[TrainingJob], run: Callable, gpus: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    devices = context.Queue()
+    for index in range(gpus):
+        devices.put(index)
+    workers = min(gpus, len(jobs))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_take_gpu, initargs=(devices,)) as pool:
+        for future in [pool.submit(run, job, DEADLINE.seconds_left) for job in jobs]:
+            future.result()
+
+
+def _take_gpu(devices: multiprocessing.Queue) -> None:
+    """One GPU for this process; CUDA looks at the variable when it starts, which is later."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(devices.get())
+
+
+def _run_job(
+    job: TrainingJob, seconds_left: float | None, *, upstream: str, samples: dict[str, list[Sample]], force: bool
+) -> None:
+    if seconds_left is not None and not DEADLINE.is_set:  # a worker, told when the job was handed out
+        DEADLINE.set(max(seconds_left, 1e-3))
+    if DEADLINE.passed:
+        return
+    part = job_part(job, upstream, samples, force=force)
+    if part.finished and is_trained(job):
+        return
+    try:
+        train_job(job, part, samples, create_accelerator(job.config.device))
+    except TimeLimitReached:
+        return
+
+
+def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Sample]], accelerator: Accelerator) -> None:
+    """Train one job; the main process (which has ``part``) exports the result and closes the sub-stage."""
+    config, settings = job.config, job.config.train
+    name = settings.model.name
+    guides = network_guides(name)
+    train, val = (_pair_set(_DataKey(config, guides), tuple(samples[s]), s == "val", accelerator) for s in ("train", "val"))
+    architecture = architecture_for(settings.model, scale=train.scale, target=settings.target)
+    torch.manual_seed(config.seed)
+    network = create_network(name, architecture)
+    trainer = Trainer(network, train, val, settings, job.folder, accelerator=accelerator, seed=config.seed)
+    report = trainer.run()
+    if part:
+        export_training(job, part, trainer, report)
+        part.close()
+
+
+@dataclass(frozen=True, eq=False)
+class _DataKey:
+    """What the loaded pairs depend on; equal keys share them, so that trainings on the same data load it once."""
+
+    config: Config
+    guides: tuple[str, ...]
+
+    def _values(self) -> tuple:
+        train = self.config.train
+        normals = train.normal_target if train.model.normal_head else ""
+        return (str(self.config.run_folder), train.lr_input, train.target, normals, self.guides, train.max_gpu_memory_gb)
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _DataKey) and self._values() == other._values()
+
+
+def _pair_set(key: _DataKey, samples: tuple[Sample, ...], is_val: bool, accelerator: Accelerator) -> PairSet | None:
+    return _loaded(key, samples, is_val, accelerator.device) if samples else None
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(key: _DataKey, samples: tuple[Sample, ...], is_val: bool, device: torch.device) -> PairSet:
+    pairs = load_pairs(key.config, samples, guides=key.guides, with_interior=is_val)
+    return PairSet(pairs, device, resident_bytes(key.config.train))
+
+
+def export_training(job: TrainingJob, part: Stage, trainer: Trainer, report: TrainingReport) -> None:
+    """Write the weights (also rounded to half precision) with their description, and the cost as results rows."""
+    config, settings, network = job.config, job.config.train, trainer.network
+    device, (commit, dirty) = device_name(str(trainer.device)), git_state()
+    summary = {key: value for key, value in dataclasses.asdict(report).items() if key != "log"}
+    info = {
+        "architecture": architecture_to_dict(settings.model.name, network.architecture), "parameters": parameter_count(network),
+        "method": job.method, "target": settings.target, "lr_input": settings.lr_input, "seed": config.seed,
+        "settings": training_settings(settings), "data_fingerprint": trainer.train.fingerprint(), **summary,
+        "device": device, "commit": commit, "dirty": dirty, "versions": part.record["versions"],
+    }  # fmt: skip
+    weights = network.state_dict()
+    save_weights(part.folder / WEIGHTS_NAME, weights, info)
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    save_weights(part.folder / HALF_WEIGHTS_NAME, half, info)
+    row = ResultRow(
+        experiment="training", dataset=config.subjects.source, track="B" if trainer.train.pairs[0].guides else "A",
+        degradation_train=settings.lr_input, target=settings.target, split="train", method=job.method, metric="seconds",
+        unit="s", value=report.seconds, n=len(trainer.train), seed=config.seed, device=device, commit=commit, dirty=dirty,
+        config_hash=part.record["fingerprint"],
+    )  # fmt: skip
+    cost = inference_cost(network, trainer.train.batch([_FULL_FRAME], 0), settings.amp)
+    inference = {"experiment": "inference", "split": "", "n": None}
+    rows = [
+        row,
+        dataclasses.replace(row, metric="throughput", unit="1/s", value=report.images_per_second),
+        dataclasses.replace(row, metric="peak_memory", unit="MiB", value=report.peak_memory_mib),
+        dataclasses.replace(row, metric="parameters", unit="count", value=info["parameters"]),
+        dataclasses.replace(row, **inference, value=cost.seconds),
+        dataclasses.replace(row, **inference, metric="peak_memory", unit="MiB", value=cost.peak_mib),
+    ]
+    write_results(part.folder / "training.csv", rows)
