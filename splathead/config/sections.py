@@ -24,6 +24,8 @@ class SubjectsConfig:
     """identities for testing; the rest trains"""
     test_only: bool = False
     """captures and scans: every subject is a test subject"""
+    repeats: int = 1
+    """scan: subjects made of each scan, with light, views and start of the fit of their own; all are one identity"""
     fit_size: int = 256
     """side of the images that are fitted, pixels (generated subjects)"""
     fit_views: int = 24

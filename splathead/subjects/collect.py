@@ -39,10 +39,14 @@ def plan_subjects(config: Config) -> dict[str, SubjectPlan]:
     files = _find(settings)
     splits = _splits(list(files), config)
     scale = "nominal" if settings.source == "capture" or settings.size_mm else "metric"
+    if settings.repeats < 1 or (settings.repeats > 1 and settings.source != "scan"):
+        raise ValueError(f"subjects.repeats: {settings.repeats} with source {settings.source}, expected 1 (scan: at least 1)")
     plans = {}
-    for k, (name, path) in enumerate(files.items()):
-        label = SubjectLabel(name, name, settings.source, splits[name], config.seed * _SEEDS_PER_RUN + k, scale)
-        plans[name] = SubjectPlan(label, path)
+    for identity, path in files.items():
+        for repeat in range(settings.repeats):
+            name = f"{identity}_s{repeat}" if settings.repeats > 1 else identity
+            seed = config.seed * _SEEDS_PER_RUN + len(plans)
+            plans[name] = SubjectPlan(SubjectLabel(name, identity, settings.source, splits[identity], seed, scale), path)
     return plans
 
 

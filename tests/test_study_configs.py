@@ -1,0 +1,82 @@
+"""The study's runs on real heads: their configurations load and ask for the subjects that they promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from splathead.config import Config, load_config
+from splathead.subjects.collect import plan_subjects
+from splathead.subjects.importer import find_splats, import_subject
+
+RUNS = {"paper_scan": "lee_perry_smith", "paper_capture": "facelift_sample", "paper_lam": "lam_heads"}
+"""Configuration -> folder of its data below <shared>/data"""
+
+
+def study_config(name: str) -> Config:
+    return load_config(REPOSITORY / "configs" / f"{name}.yaml")
+
+
+def real_data(shared: Path, name: str) -> str:
+    folder = shared / "data" / RUNS[name]
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_nothing_is_trained_and_the_networks_of_the_study_are_used(name):
+    config = study_config(name)
+    assert config.name == name and config.train.model.name == "none" and not config.trainings
+    assert config.train.weights == "runs/paper/06_train_depth_sr"
+    assert len(config.subjects.map_yaws) >= 5 and {5, 6, 7, 11} <= set(config.stages)
+    assert config.subjects.map_size // config.render.lr_size == 4
+    assert set(config.fuse.methods) <= set(config.train.baselines)
+    assert config.evaluate.error_budget == ("surface" in config.evaluate.targets)  # it needs a true surface
+
+
+def test_fits_of_the_scan_are_several_subjects_of_one_person(shared_data):
+    config = study_config("paper_scan")
+    config.subjects.path = real_data(shared_data, "paper_scan")
+    labels = [plan.label for plan in plan_subjects(config).values()]
+    assert [label.name for label in labels] == [f"LeePerrySmith_s{k}" for k in range(6)]
+    assert {(label.identity, label.split, label.scale) for label in labels} == {("LeePerrySmith", "test", "nominal")}
+    assert len({label.seed for label in labels}) == 6
+
+
+def test_the_capture_is_one_test_subject(shared_data):
+    config = study_config("paper_capture")
+    config.subjects.path = real_data(shared_data, "paper_capture")
+    (label,) = (plan.label for plan in plan_subjects(config).values())
+    assert (label.name, label.split, label.scale) == ("sample_000", "test", "nominal")
+
+
+def test_lam_heads_are_imported_with_their_views(shared_data, tmp_path):
+    config = study_config("paper_lam")
+    files = find_splats(Path(real_data(shared_data, "paper_lam")))
+    assert len(files) == 2
+    name, path = next(iter(files.items()))
+    report = import_subject(path, tmp_path, config, name=name)
+    assert report.subject == name and not any("WARNING" in line for line in report.lines)
+    assert (tmp_path / "import" / "gaussians.ply").is_file()
+
+
+def test_repeats_are_of_scans_only(tmp_path):
+    config = Config()
+    config.subjects.source, config.subjects.path, config.subjects.repeats = "scan", str(tmp_path), 2
+    for name in ("a.ply", "b.ply"):
+        (tmp_path / name).write_bytes(b"x")
+    config.subjects.val, config.subjects.test = 0, 1
+    plans = plan_subjects(config)
+    assert list(plans) == ["a_s0", "a_s1", "b_s0", "b_s1"]
+    assert all(plans[f"{who}_s0"].label.split == plans[f"{who}_s1"].label.split for who in "ab")  # a person is in one split
+    assert len({plan.label.seed for plan in plans.values()}) == 4
+    config.subjects.repeats = 0
+    with pytest.raises(ValueError, match=r"subjects\.repeats: 0 with source scan, expected 1"):
+        plan_subjects(config)
+    (tmp_path / "transforms.json").write_text("{}")
+    config.subjects.source, config.subjects.repeats = "capture", 2
+    with pytest.raises(ValueError, match=r"subjects\.repeats: 2 with source capture"):
+        plan_subjects(config)
