@@ -19,15 +19,15 @@ EXAMPLES = [
 def run() -> None:
     """Render the maps of every subject that stage 02 reconstructed."""
     run = cli.parse(__doc__, "render", EXAMPLES)
-    from splathead.devices import gpu_count
+    from splathead.devices import gpu_count, gpu_jobs
     from splathead.maps.render_subject import render_subject_maps
 
     config = run.config
     name, inputs = STAGE_NAMES[3], [STAGE_NAMES[2]]
     stage = Stage.open(config.run_folder, name, config.render, inputs, force=run.force, seed=config.seed)
     subjects = list_subjects(config, limit=run.max_subjects)
-    work, gpus = functools.partial(render_subject_maps, config), gpu_count(config.device)
-    stage.run_items(work, subjects, jobs=run.jobs, unit="head", gpus=gpus)
+    work, jobs = functools.partial(render_subject_maps, config), gpu_jobs(config.device, run.jobs)
+    stage.run_items(work, subjects, jobs=jobs, unit="head", gpus=gpu_count(config.device))
     stage.close()
     print(f"{name}: maps of {len(subjects)} heads ({', '.join(config.render.modes)}) in {stage.folder}")
     print(f"look at {stage.folder / subjects[0]}/*/preview.png")

@@ -22,6 +22,16 @@ def gpu_count(setting: str = "auto") -> int:
     return torch.cuda.device_count() if setting != "cpu" and torch.cuda.is_available() else 0
 
 
+JOBS_PER_GPU = 6
+"""Processes that fit or render on one GPU at a time, at most: a single one leaves it waiting for kernel launches"""
+
+
+def gpu_jobs(setting: str, jobs: int) -> int:
+    """Processes for work on the GPUs there are, at most ``jobs``; ``jobs`` on a CPU."""
+    gpus = gpu_count(setting)
+    return min(jobs, JOBS_PER_GPU * gpus) if gpus else jobs
+
+
 def raster_device(setting: str = "auto", backend: str = "auto") -> torch.device:
     """Device for rendering with ``backend``: CUDA only where a CUDA rasteriser can run.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from splathead.config import Config
-from splathead.devices import gpu_count
+from splathead.devices import gpu_count, gpu_jobs
 from splathead.images import write_json
 from splathead.metrics.statistics import Estimate, bootstrap_mean
 from splathead.ply import load_gaussians_ply, save_gaussians_ply
@@ -43,7 +43,8 @@ def _fit_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage,
         config.run_folder, STAGE_NAMES[2], config.reconstruct, [STAGE_NAMES[1]], extra=extra, force=force, seed=config.seed
     )
     items = [f"{name}/{preset}" for name in list_subjects(config, limit=limit) for preset in config.reconstruct.fit.presets]
-    stage.run_items(functools.partial(_fit_item, config), items, jobs=jobs, unit="fit", gpus=gpu_count(config.device))
+    work, jobs = functools.partial(_fit_item, config), gpu_jobs(config.device, jobs)
+    stage.run_items(work, items, jobs=jobs, unit="fit", gpus=gpu_count(config.device))
     return stage, len(items)
 
 

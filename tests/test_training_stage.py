@@ -265,7 +265,7 @@ def test_script_flags_and_errors(config, tmp_path):
     info = json.loads((stage_folder(config, 6) / "small" / "model.json").read_text())
     assert info["architecture"]["base_ch"] == 2 and info["lr_input"] == "16bit" and info["epochs_done"] == 1
     done = run_script(path, "--model", "vnet")
-    assert done.returncode != 0 and "train.model.name: 'vnet', expected one of unet, none" in done.stderr
+    assert done.returncode != 0 and "train.model.name: 'vnet', expected one of unet, edsr" in done.stderr
 
 
 @pytest.mark.slow
