@@ -137,8 +137,8 @@ def finished_stages(config: Config) -> list[str]:
 
 
 def missing_stages(config: Config) -> list[str]:
-    """Stages with results that the run has not finished."""
-    numbers = sorted({stage for stage, _ in RESULT_FILES.values()} - {12})
+    """Stages with results that belong to the run and are not finished."""
+    numbers = sorted({stage for stage, _ in RESULT_FILES.values()} & set(config.stages) - {12})
     return [STAGE_NAMES[number] for number in numbers if not _finished(config, number)]
 
 

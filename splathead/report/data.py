@@ -11,8 +11,10 @@ from splathead.results import COLUMNS, METRICS, ResultRow, parse_threshold, read
 from splathead.samples import stage_folder
 
 RESULT_FILES = {
-    "heldout": (2, "heldout.csv"), "training": (6, "*/training.csv"), "depth": (7, "depth.csv"), "mesh": (8, "mesh.csv"),
-    "fused": (11, "fused.csv"), "timings": (12, "timings.csv"),
+    "heldout": (2, "heldout.csv"), "training": (6, "*/training.csv"), "inference": (6, "inference.csv"),
+    "depth": (7, "depth.csv"), "error_budget": (7, "error_budget.csv"), "mesh": (8, "mesh.csv"),
+    "f_score_audit": (8, "f_score_audit.csv"), "cross_degradation": (9, "cross_degradation.csv"),
+    "normals": (10, "normals.csv"), "bits": (10, "bits.csv"), "fused": (11, "fused.csv"), "timings": (12, "timings.csv"),
 }  # fmt: skip
 """Kind -> (stage that writes it, file name pattern). Published as ``eval/<config>_<kind>.csv``."""
 
@@ -22,7 +24,18 @@ METHOD_LABELS = {
     "bilinear": "bilinear",
     "bicubic": "bicubic",
     "bilinear_offset": "bilinear + offset",
+    "variational": "variational",
+    "edsr": "EDSR-light",
+    "edsr_icnr": "EDSR-light, ICNR",
+    "srresnet": "SRResNet",
+    "srresnet_icnr": "SRResNet, ICNR",
+    "swinir_plain": "SwinIR-tiny, no residual",
+    "swinir": "SwinIR-tiny + residual",
     "unet": "UNet",
+    "unet_long": "UNet, long schedule",
+    "unet_normals": "UNet + normal head",
+    "sgnet": "SGNet",
+    "dornet_nyu": "DORNet-T, zero-shot",
     "splathead": "SplatHead",
     "3dgs": "3D Gaussians",
     "true_depth": "true depth map",
@@ -72,6 +85,24 @@ class Results:
     def distinct(self, column: str) -> list[str]:
         """Values of a column, in the order of their first row."""
         return list(dict.fromkeys(getattr(row, column) for row in self.rows))
+
+    def index(self, *columns: str) -> dict[tuple[object, ...], ResultRow]:
+        """Rows by the values of these columns; two rows with the same values are an error."""
+        found: dict[tuple[object, ...], ResultRow] = {}
+        for row in self.rows:
+            key = tuple(getattr(row, column) for column in columns)
+            if found.setdefault(key, row) is not row:
+                differ = _differences([found[key], row])
+                raise ValueError(f"2 result rows for {dict(zip(columns, key))}; they differ in {differ}")
+        return found
+
+    def first_seed(self) -> Results:
+        """Rows of each method's smallest seed: tables show one training, a table of its own the spread over seeds."""
+        first: dict[str, int] = {}
+        for row in self.rows:
+            if row.seed is not None:
+                first[row.method] = min(row.seed, first.get(row.method, row.seed))
+        return Results(tuple(row for row in self.rows if row.seed is None or row.seed == first[row.method]))
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 # Okabe & Ito (2008), distinguishable with every common colour blindness
 METHOD_COLOURS = {
     "raw_splat": "#8c8c8c", "nearest": "#CC79A7", "bilinear": "#E69F00", "bicubic": "#56B4E9", "bilinear_offset": "#D55E00",
-    "unet": "#0072B2", "splathead": "#009E73", CEILING: "#777777",
+    "variational": "#8B5A2B", "edsr": "#7a5195", "edsr_icnr": "#7a5195", "srresnet": "#ef5675", "srresnet_icnr": "#ef5675",
+    "swinir": "#2f9c95", "swinir_plain": "#2f9c95", "unet": "#0072B2", "unet_normals": "#0072B2", "unet_long": "#0072B2",
+    "sgnet": "#b59f00", "dornet_nyu": "#222222", "splathead": "#009E73", CEILING: "#777777",
 }  # fmt: skip
+LINE_STYLES = {
+    "raw_splat": "--", CEILING: ":", "edsr_icnr": "--", "srresnet_icnr": "--", "swinir_plain": "--", "unet_normals": "--",
+    "unet_long": "-.", "dornet_nyu": "-.",
+}  # fmt: skip
+"""Variants of a network have its colour and another line"""
 OTHER_COLOURS = ("#7a5195", "#003f5c", "#bc5090", "#58508d")
 TEXT_COLOUR, LINE_COLOUR = "#222222", "#777777"
 STYLE = {
@@ -144,7 +151,7 @@ def f_score_figure(results: Results, target: str) -> Figure | None:
         for method in methods:
             points = [(*parse_threshold(row.threshold), row.value) for row in chosen.where(fit=fit, method=method).rows]
             curve = sorted((threshold, value) for threshold, found, value in points if found == unit)
-            style = {"raw_splat": "--", CEILING: ":"}.get(method, "-")
+            style = LINE_STYLES.get(method, "-")
             if curve:
                 axis.plot(*zip(*curve), style, color=method_colour(method, methods), lw=1.6, label=method_label(method))
         axis.set_title(f"{fit} fit" if fit else "", **TITLE)
@@ -160,7 +167,7 @@ def all_figures(results: Results) -> dict[str, tuple[str, Figure]]:
     """Figures that the results can fill: key -> (title, figure)."""
     builders = {"comparison": ("Interior errors", comparison_figure), "f_score": ("F-score curves", f_score_figure)}
     figures = {}
-    for suffix, part in split_by_scale(results).items():
+    for suffix, part in split_by_scale(results.first_seed()).items():
         for target, target_name in TARGET_NAMES.items():
             for key, (title, build) in builders.items():
                 figure = build(part, target)

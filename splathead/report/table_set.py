@@ -107,10 +107,10 @@ def timings_table(results: Results) -> Table | None:
 def all_tables(results: Results) -> list[Table]:
     """Every table that the results can fill, in the order of the report.
 
-    Results in millimetres and in fractions of the diagonal never share a table.
+    Results in millimetres and in fractions of the diagonal never share a table. Of several seeds the first is shown.
     """
     tables = []
-    for suffix, part in split_by_scale(results).items():
+    for suffix, part in split_by_scale(results.first_seed()).items():
         tables += [replace(table, key=table.key + suffix) for table in _tables_of_one_scale(part)]
     return tables
 

@@ -63,13 +63,18 @@ class Section:
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be typeset. ``heads``: (label, unit) of each column."""
+    """A table ready to be typeset. ``heads``: (label, unit) of each column.
+
+    ``groups``: (title, number of columns) of heads that share a title, over all columns; empty = no such line.
+    """
 
     key: str
     title: str
     note: str
     heads: tuple[tuple[str, str], ...]
     sections: tuple[Section, ...]
+    groups: tuple[tuple[str, int], ...] = ()
+    first_head: str = "method"
 
 
 SECTION_COLUMNS = ("dataset", "fit", "raster_mode", "degradation_test", "split", "device")
@@ -144,6 +149,11 @@ def _cell(rows: Results, column: Column, best: float | None) -> Cell:
     row = rows.one(metric=column.metric, zone=column.zone, threshold=column.threshold)
     if row is None:
         return Cell("–" if all(row.method_b for row in rows.rows) else NOT_MEASURED)
+    return number_cell(row, best=best is not None and goodness(row) == best)
+
+
+def number_cell(row: ResultRow, *, best: bool = False) -> Cell:
+    """A row's number with its interval; a paired difference with its sign and verdict."""
     extra = int(bool(row.method_b))  # a clear difference may be small beside the values
     text, interval = format_number(row.metric, row.unit, row.value, extra), ""
     if row.ci_low is not None:
@@ -151,7 +161,7 @@ def _cell(rows: Results, column: Column, best: float | None) -> Cell:
         interval = f"[{', '.join(bounds)}]"
     if row.method_b:
         return Cell(text if text.startswith("−") else f"+{text}", interval, verdict=_verdict(row))
-    return Cell(text, interval, best=best is not None and _goodness(row) == best)
+    return Cell(text, interval, best=best)
 
 
 def _verdict(row: ResultRow) -> str:
@@ -163,7 +173,7 @@ def _verdict(row: ResultRow) -> str:
     return "better" if (row.value > 0) == (row.metric in HIGHER_IS_BETTER) else "worse"
 
 
-def _goodness(row: ResultRow) -> float:
+def goodness(row: ResultRow) -> float:
     """Larger is better; bias counts by its size."""
     return -abs(row.value) if row.metric in LOWER_IS_BETTER else row.value
 
@@ -175,7 +185,7 @@ def _best_values(results: Results, column: Column) -> dict[str, float]:
     by_track: dict[str, list[float]] = {}
     for row in results.where(metric=column.metric, zone=column.zone, threshold=column.threshold, method_b="").rows:
         if row.track and row.method != CEILING:
-            by_track.setdefault(row.track, []).append(_goodness(row))
+            by_track.setdefault(row.track, []).append(goodness(row))
     return {track: max(values) for track, values in by_track.items() if len(values) > 1}
 
 

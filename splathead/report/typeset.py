@@ -9,7 +9,7 @@ from splathead.report.tables import NOT_MEASURED, Cell, Line, Table
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "^": r"\^{}",
     "~": r"\~{}", "−": "$-$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\to$", "°": r"$^\circ$", "·": r"$\cdot$",
-    "\u202f": r"\,",
+    "\u202f": r"\,", "τ": r"$\tau$", "–": "--", "×": r"$\times$", "↔": r"$\leftrightarrow$", "±": r"$\pm$", "≥": r"$\ge$",
 }  # fmt: skip
 
 
@@ -18,12 +18,17 @@ def escape_tex(text: str) -> str:
     return "".join(_TEX.get(character, character) for character in text)
 
 
-def latex(table: Table) -> str:
-    """A ``tabular`` for booktabs; the title and note are comments, the caption is the paper's business."""
+def latex(table: Table, *, intervals: bool = True) -> str:
+    """A ``tabular`` for booktabs; the title and note are comments, the caption is the paper's business.
+
+    ``intervals``: show each number's interval in a second, smaller line.
+    """
     width = len(table.heads) + 1
     lines = [f"% {table.title}", f"% {table.note}", r"\begin{tabular}{l" + "r" * len(table.heads) + "}", r"\toprule"]
-    lines.append(" & ".join(["method", *(escape_tex(label) for label, _ in table.heads)]) + r" \\")
-    lines.append(" & ".join(["", *(escape_tex(unit) for _, unit in table.heads)]) + r" \\")
+    lines += _latex_groups(table)
+    lines.append(" & ".join([escape_tex(table.first_head), *(escape_tex(label) for label, _ in table.heads)]) + r" \\")
+    if any(unit for _, unit in table.heads):
+        lines.append(" & ".join(["", *(escape_tex(unit) for _, unit in table.heads)]) + r" \\")
     for section in table.sections:
         lines.append(r"\midrule")
         if section.title:
@@ -31,11 +36,23 @@ def latex(table: Table) -> str:
         for before, line in zip((None, *section.lines), section.lines):
             if line.difference and before is not None and not before.difference:
                 lines.append(rf"\cmidrule{{1-{width}}}")
-            lines += _latex_line(line)
+            lines += _latex_line(line, intervals)
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _latex_line(line: Line) -> list[str]:
+def _latex_groups(table: Table) -> list[str]:
+    """The line of titles over groups of columns, with a rule below each."""
+    if not table.groups:
+        return []
+    titles, rules, column = [""], [], 2
+    for title, span in table.groups:
+        titles.append(rf"\multicolumn{{{span}}}{{c}}{{{escape_tex(title)}}}")
+        rules += [rf"\cmidrule(lr){{{column}-{column + span - 1}}}"] if title else []
+        column += span
+    return [" & ".join(titles) + r" \\", "".join(rules)]
+
+
+def _latex_line(line: Line, intervals: bool) -> list[str]:
     def value(cell: Cell) -> str:
         if cell.text == NOT_MEASURED:
             return rf"{{\scriptsize {NOT_MEASURED}}}"
@@ -43,21 +60,27 @@ def _latex_line(line: Line) -> list[str]:
         return rf"\textbf{{{text}}}" if cell.best or cell.verdict else text
 
     rows = [" & ".join([escape_tex(line.label), *map(value, line.cells)]) + r" \\"]
-    if any(cell.interval for cell in line.cells):
-        intervals = [rf"{{\scriptsize {escape_tex(cell.interval)}}}" if cell.interval else "" for cell in line.cells]
-        rows.append(" & ".join(["", *intervals]) + r" \\")
+    if intervals and any(cell.interval for cell in line.cells):
+        small = [rf"{{\scriptsize {escape_tex(cell.interval)}}}" if cell.interval else "" for cell in line.cells]
+        rows.append(" & ".join(["", *small]) + r" \\")
     return rows
 
 
 def markdown(table: Table) -> str:
     """A GitHub table under a heading, sections as lines in italics."""
-    heads = ["method", *(f"{label} ({unit})" if unit else label for label, unit in table.heads)]
+    heads = [table.first_head, *(f"{label} ({unit})" if unit else label for label, unit in _full_heads(table))]
     lines = [f"### {table.title}", "", _row(heads), _row(["---"] + ["--:"] * len(table.heads))]
     for section in table.sections:
         if section.title:
             lines.append(_row([f"*{section.title}*"] + [""] * len(table.heads)))
         lines += [_row([line.label, *(_markdown_cell(cell) for cell in line.cells)]) for line in section.lines]
     return "\n".join([*lines, "", table.note, ""])
+
+
+def _full_heads(table: Table) -> list[tuple[str, str]]:
+    """Heads with the title of their group in front, for formats without spanning cells."""
+    titles = [title for title, span in table.groups for _ in range(span)] or [""] * len(table.heads)
+    return [(f"{title}: {label}" if title else label, unit) for title, (label, unit) in zip(titles, table.heads)]
 
 
 def _row(cells: list[str]) -> str:
@@ -72,7 +95,7 @@ def _markdown_cell(cell: Cell) -> str:
 def html_table(table: Table) -> str:
     """A ``<figure>`` with the table, scrolling sideways where it must."""
     heads = "".join(
-        f'<th scope="col">{html.escape(label)}<small>{html.escape(unit)}</small></th>' for label, unit in table.heads
+        f'<th scope="col">{html.escape(label)}<small>{html.escape(unit)}</small></th>' for label, unit in _full_heads(table)
     )  # fmt: skip
     body = []
     for section in table.sections:

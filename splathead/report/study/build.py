@@ -1,0 +1,81 @@
+"""Everything of the paper that is made from results: tables, figures, ``numbers.tex``, ``claims.csv``, the README's block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from splathead.images import atomic_path
+from splathead.report.claims import claims_csv, claims_table, judge_all
+from splathead.report.figures import save_figure
+from splathead.report.study.ablation_tables import ablation_tables
+from splathead.report.study.data import Study
+from splathead.report.study.main_tables import detailed_tables, main_tables
+from splathead.report.study.matrix_figures import FIGURES, study_figures
+from splathead.report.study.numbers import numbers, numbers_tex, used_macros
+from splathead.report.tables import Table
+from splathead.report.typeset import latex, markdown
+
+README_TABLES = ("error_budget", "main_surface", "main_render", "cost", "cross_causes", "normals", "f_audit", "claims")
+README_FIGURES = ("error_budget", "f_curves")
+PAPER_TEX = "main.tex"
+
+
+def study_tables(study: Study) -> list[Table]:
+    """Every table of the paper that the results can fill; the details of the main comparison come last."""
+    return [*main_tables(study), *ablation_tables(study), claims_table(judge_all(study)), *detailed_tables(study)]
+
+
+def build_study(study: Study, eval_folder: Path, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write ``tables/``, ``figures/`` and ``numbers.tex`` into ``folder`` and ``claims.csv`` into ``eval_folder``.
+
+    The same results give the same bytes. Tables and figures of ours that the results no longer fill are removed.
+    ``numbers.tex`` defines what ``folder/main.tex`` uses; without that file, every number there is.
+    """
+    written = []
+    for table in study_tables(study):
+        intervals = table.key.startswith(("detail_", "real_"))
+        written.append(_write(folder / "tables" / f"{table.key}.tex", latex(table, intervals=intervals)))
+        written.append(_write(folder / "tables" / f"{table.key}.md", markdown(table)))
+    for key, figure in study_figures(study).items():
+        written += save_figure(figure, folder / "figures", key, formats)
+    for old in _generated(folder):
+        if old not in written:
+            old.unlink()
+    judged = judge_all(study)
+    found = numbers(study, judged)
+    paper = folder / PAPER_TEX
+    used = used_macros(paper.read_text(encoding="utf-8")) if paper.is_file() else sorted(found)
+    written.append(_write(folder / "numbers.tex", numbers_tex(found, used)))
+    written.append(_write(Path(eval_folder) / "claims.csv", claims_csv(judged)))
+    return written
+
+
+def readme_block(study: Study, figures: Path) -> str:
+    """The README's results: main tables in Markdown and links to figures that exist in ``figures`` (relative to the README)."""
+    by_key = {table.key: table for table in study_tables(study)}
+    intro = (
+        f"Measured by `configs/{study.name}.yaml`; made by `python scripts/12_make_tables.py` from `eval/{study.name}_*.csv`, "
+        "not by hand. All tables and figures: [paper/](paper/)."
+    )
+    blocks = [intro]
+    for key in README_FIGURES:
+        path = figures / f"{key}.png"
+        if path.is_file():
+            blocks.append(f"![{key.replace('_', ' ')}]({path.as_posix()})")
+    blocks += [markdown(by_key[key]).rstrip() for key in README_TABLES if key in by_key]
+    if "main_surface" not in by_key and "main_render" not in by_key:
+        raise ValueError(f"the results of {study.name!r} hold no main table to show")
+    return "\n\n".join(blocks)
+
+
+def _generated(folder: Path) -> list[Path]:
+    """Tables and figures that an earlier call has written."""
+    tables = [path for path in (folder / "tables").glob("*") if path.suffix in (".tex", ".md")]
+    return tables + [path for path in (folder / "figures").glob("*") if path.stem in FIGURES]
+
+
+def _write(path: Path, text: str) -> Path:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path

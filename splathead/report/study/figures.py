@@ -1,0 +1,195 @@
+"""The study's figures: error budget, F over the threshold, cross-degradation, bit depth, cost, differences, F-score audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from splathead.report.data import CEILING, TARGET_NAMES, Results, method_label, method_order
+from splathead.report.figures import LINE_COLOUR, LINE_STYLES, TEXT_COLOUR, TITLE, method_colour, new_figure
+from splathead.report.study.ablation_tables import BUDGET_SECTIONS, bits_rows, budget_rows
+from splathead.report.study.data import FITS, Study, focus
+from splathead.results import ResultRow, parse_threshold
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FIT_COLOURS = {"vanilla": "#D55E00", "regularised": "#0072B2"}
+SMALL = 7
+
+
+def budget_figure(study: Study) -> Figure | None:
+    """RMSE of every link of the two chains, a bar per fit; the antialiased rendering's value is a mark on the bar."""
+    rows = budget_rows(study).where(metric="rmse", method_b="")
+    links = [(title, name, label) for title, group in BUDGET_SECTIONS.items() for name, label in group.items()]
+    links = [link for link in links if len(rows.where(method=link[1]))]
+    if not links:
+        return None
+    found = rows.index("method", "fit", "raster_mode")
+    titles = list(dict.fromkeys(title for title, _, _ in links))
+    places = [index + 0.7 * titles.index(title) for index, (title, _, _) in enumerate(links)]
+    figure, (axis,) = new_figure(6.6, 0.42 * len(links) + 1.3)
+    for offset, fit in ((-0.19, "vanilla"), (0.19, "regularised")):
+        for place, (_, name, _) in zip(places, links):
+            _budget_bar(axis, place + offset, found.get((name, fit, "classic")), found.get((name, fit, "antialiased")), fit)
+    for title in titles:
+        first = next(place for place, link in zip(places, links) if link[0] == title)
+        axis.text(0, first - 0.62, title, fontsize=8, fontweight="bold", va="center", ha="left")
+    axis.set_yticks(places, [label for _, _, label in links])
+    axis.set_ylim(places[-1] + 0.6, -1.0)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("RMSE against the true surface, interior (mm)")
+    handles = [axis.barh(0, 0, color=colour, label=f"{fit} fit") for fit, colour in FIT_COLOURS.items()]
+    handles += axis.plot([], [], "D", color="white", mec=TEXT_COLOUR, ms=4, label="antialiased rendering")
+    axis.legend(handles=handles, frameon=False, fontsize=8, loc="lower right")
+    return figure
+
+
+def _budget_bar(axis: Axes, place: float, classic: ResultRow | None, antialiased: ResultRow | None, fit: str) -> None:
+    if classic is not None:
+        axis.barh(place, classic.value, height=0.34, color=FIT_COLOURS[fit])
+        ends = [classic.value, antialiased.value if antialiased is not None else 0]
+        axis.annotate(
+            f"{classic.value:.2f}", (max(ends), place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=SMALL
+        )
+    if antialiased is not None:
+        axis.plot([antialiased.value], [place], "D", color="white", mec=TEXT_COLOUR, ms=4, mew=0.8)
+
+
+def f_curves_figure(study: Study) -> Figure | None:
+    """F over the threshold for every method: a row of panels per target, a column per fit."""
+    rows = study.main.where(metric="f_score", views="all", zone="interior", method_b="")
+    rows = Results(tuple(row for row in rows.rows if row.threshold.endswith("mm") and row.method != CEILING))
+    targets = [target for target in TARGET_NAMES if len(rows.where(target=target))]
+    if not targets:
+        return None
+    methods = sorted(rows.distinct("method"), key=method_order)
+    figure, axes = new_figure(7.2, 2.6 * len(targets) + 0.3, len(FITS), len(targets))
+    for index, axis in enumerate(axes):
+        target, fit = targets[index // len(FITS)], FITS[index % len(FITS)]
+        for method in methods:
+            chosen = rows.where(target=target, fit=fit, method=method).rows
+            curve = sorted((parse_threshold(row.threshold)[0], row.value) for row in chosen)
+            if curve:
+                style = LINE_STYLES.get(method, "-")
+                axis.plot(*zip(*curve), style, color=method_colour(method, methods), lw=1.3, label=method_label(method))
+        axis.set_title(f"{fit} fit, against {TARGET_NAMES[target]}", **(TITLE | {"fontsize": 8}))
+        axis.set(xscale="log", xlim=(0.05, 2), ylim=(0, 1))
+        axis.set_xticks([0.05, 0.1, 0.25, 0.5, 1, 2], ["0.05", "0.1", "0.25", "0.5", "1", "2"])
+        axis.set_xticks([], minor=True)
+        axis.set_xlabel("threshold τ (mm)" if index // len(FITS) == len(targets) - 1 else "")
+        axis.set_ylabel("F-score" if index % len(FITS) == 0 else "")
+    shown = dict(pair for axis in axes for pair in zip(*axis.get_legend_handles_labels()[::-1]))
+    labels = [method_label(method) for method in methods if method_label(method) in shown]
+    figure.legend(
+        [shown[label] for label in labels], labels, frameon=False, fontsize=SMALL, loc="outside lower center", ncols=4
+    )
+    return figure
+
+
+def bits_figure(study: Study) -> Figure | None:
+    """RMSE and normal error over the bits of the input, with intervals."""
+    rows = bits_rows(study).where(method_b="")
+    metrics = [
+        (name, label)
+        for name, label in (("rmse", "RMSE (mm)"), ("normal_error", "normal error (°)"))
+        if len(rows.where(metric=name))
+    ]
+    if not metrics:
+        return None
+    figure, axes = new_figure(3.5 * len(metrics), 2.6, len(metrics))
+    for axis, (metric, label) in zip(axes, metrics):
+        for fit in FITS:
+            for method in sorted(rows.distinct("method"), key=method_order):
+                _bits_line(axis, rows.where(metric=metric, fit=fit, method=method), fit, method)
+        axis.set_ylabel(label)
+        axis.set_xlabel("bits of the 256 input")
+        axis.set_ylim(bottom=0)
+    axes[0].legend(frameon=False, fontsize=SMALL)
+    return figure
+
+
+def _bits_line(axis: Axes, rows: Results, fit: str, method: str) -> None:
+    points = sorted((int(row.degradation_test.removesuffix("bit")), row) for row in rows.rows) if len(rows) else []
+    if not points:
+        return
+    bits, values = [b for b, _ in points], [row.value for _, row in points]
+    style = "o-" if method == "unet" else "s--"
+    colour = FIT_COLOURS[fit]
+    axis.plot(bits, values, style, color=colour, lw=1.4, ms=4, label=f"{method_label(method)}, {fit}")
+    bounds = [(row.ci_low, row.ci_high) for _, row in points]
+    if all(low is not None for low, _ in bounds):
+        axis.fill_between(bits, *zip(*bounds), color=colour, alpha=0.12, lw=0)
+    axis.set_xticks(bits)
+
+
+def cost_figure(study: Study, target: str = "surface") -> Figure | None:
+    """RMSE over parameters and over inference time; filled: regularised fits, open: vanilla."""
+    errors = study.main.where(metric="rmse", target=target, views="all", zone="interior", method_b="").index("method", "fit")
+    sizes = focus(study.training().first_seed(), "target").where(metric="parameters").index("method")
+    times = study.inference().first_seed().where(metric="seconds").index("method")
+    panels = [(costs, label) for costs, label in ((sizes, "parameters"), (times, "seconds per 1024 map")) if costs]
+    if not panels or not errors:
+        return None
+    figure, axes = new_figure(3.6 * len(panels), 3.0, len(panels))
+    for axis, (costs, label) in zip(axes, panels):
+        methods = sorted((name for (name,) in costs if any((name, fit) in errors for fit in FITS)), key=method_order)
+        ends = []
+        for method in methods:
+            points = [(costs[(method,)].value, errors[method, fit].value, fit) for fit in FITS if (method, fit) in errors]
+            colour = method_colour(method, methods)
+            axis.plot([x for x, _, _ in points], [y for _, y, _ in points], "-", color=colour, lw=0.8, alpha=0.5)
+            for x, y, fit in points:
+                axis.plot([x], [y], "o", color=colour if fit == "regularised" else "white", mec=colour, ms=6, mew=1.4)
+            ends.append((*points[-1][:2], method_label(method)))
+        axis.set(xscale="log", xlabel=label)
+        axis.set_ylim(bottom=0)
+        axis.margins(x=0.22)
+        _label_points(axis, ends)
+    axes[0].set_ylabel(f"RMSE against {TARGET_NAMES[target]} (mm)")
+    return figure
+
+
+def _label_points(axis: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names beside points, moved apart vertically where they would overlap."""
+    span = axis.get_ylim()[1] - axis.get_ylim()[0]
+    last: list[tuple[float, float]] = []
+    for x, y, label in sorted(points, key=lambda point: point[1]):
+        height = y
+        while any(abs(height - other) < 0.055 * span for _, other in last):
+            height += 0.01 * span
+        last.append((x, height))
+        arrow = {"arrowstyle": "-", "lw": 0.4, "color": LINE_COLOUR} if height - y > 0.02 * span else None
+        axis.annotate(label, (x, y), xytext=(x * 1.18, height), fontsize=6, va="center", arrowprops=arrow)
+
+
+def paired_figure(study: Study, base: str = "unet") -> Figure | None:
+    """Paired RMSE differences to one method with intervals, a panel per target."""
+    rows = study.main.where(metric="rmse", views="all", zone="interior", method_b=base)
+    if not len(rows):
+        base = "bilinear_offset"
+        rows = study.main.where(metric="rmse", views="all", zone="interior", method_b=base)
+    targets = [target for target in TARGET_NAMES if len(rows.where(target=target))]
+    if not targets:
+        return None
+    methods = sorted((name for name in rows.distinct("method") if name != base), key=method_order)
+    figure, axes = new_figure(7.2, 0.3 * len(methods) + 1.1, len(targets))
+    for axis, target in zip(axes, targets):
+        found = rows.where(target=target).index("method", "fit")
+        for place, method in enumerate(methods):
+            for offset, fit in ((-0.14, "vanilla"), (0.14, "regularised")):
+                row = found.get((method, fit))
+                if row is not None:
+                    low, high = (row.value, row.value) if row.ci_low is None else (row.ci_low, row.ci_high)
+                    axis.plot([low, high], [place + offset] * 2, color=FIT_COLOURS[fit], lw=1.8, solid_capstyle="round")
+                    axis.plot([row.value], [place + offset], "o", color=FIT_COLOURS[fit], ms=4)
+        axis.axvline(0, color=LINE_COLOUR, lw=0.8)
+        axis.set_yticks(range(len(methods)), [method_label(name) for name in methods] if axis is axes[0] else [])
+        axis.set_ylim(len(methods) - 0.5, -0.5)
+        axis.grid(axis="y", visible=False)
+        axis.set_title(f"against {TARGET_NAMES[target]}", **TITLE)
+        axis.set_xlabel(f"RMSE minus {method_label(base)}'s (mm)")
+    handles = [axes[-1].plot([], [], "o-", color=colour, ms=4, label=f"{fit} fit")[0] for fit, colour in FIT_COLOURS.items()]
+    axes[-1].legend(handles=handles, frameon=False, fontsize=SMALL, loc="best")
+    return figure
