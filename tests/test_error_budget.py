@@ -11,7 +11,15 @@ from analytic_surfaces import HEAD_AXES_MM, ellipsoid_depth, ellipsoid_mesh, ell
 
 from splathead.cameras import orbit_camera, save_cameras
 from splathead.config import Config
-from splathead.evaluation.error_budget import Reference, coded, run_error_budget, score_subject, splat_scores, truth_scores
+from splathead.evaluation.error_budget import (
+    METHODS,
+    Reference,
+    coded,
+    run_error_budget,
+    score_subject,
+    splat_scores,
+    truth_scores,
+)
 from splathead.evaluation.scores import ScoreSheet
 from splathead.fitting.initialise import initial_gaussians
 from splathead.images import save_maps, write_json
@@ -173,6 +181,7 @@ def test_the_file_has_both_modes_whatever_was_rendered(finished):
         "splat_256_8bit_bilinear", "truth_8bit_1024", "truth_area_256_bilinear", "truth_area_256_8bit_bilinear",
     }  # fmt: skip
     assert by_target["render"] == {"splat_256", "splat_256_8bit", "splat_256_bilinear", "splat_256_8bit_bilinear"}
+    assert by_target["surface"] | by_target["render"] == set(METHODS)
 
     def value(method: str, metric: str, mode: str) -> float:
         columns = (method, metric, mode, "surface", "all")

@@ -39,6 +39,7 @@ from splathead.config import Config
 from splathead.evaluation.rows import aggregate
 from splathead.evaluation.scores import ScoreSheet
 from splathead.evaluation.summary import Column, summary_lines
+from splathead.evaluation.views import Method
 from splathead.images import DepthEncoding, load_maps
 from splathead.maps.degrade import downsample
 from splathead.maps.fill import extend_depth
@@ -55,6 +56,12 @@ EXPERIMENT = "error_budget"
 RESULTS_NAME = "error_budget.csv"
 RASTER_MODES = ("classic", "antialiased")
 CODE_BITS = 8
+METHODS = (
+    "splat_1024", "splat_1024_unbiased", "splat_1024_median", "splat_normals", "splat_256", "splat_256_8bit",
+    "splat_256_bilinear", "splat_256_8bit_bilinear", "truth_8bit_1024", "truth_area_256_bilinear",
+    "truth_area_256_8bit_bilinear",
+)  # fmt: skip
+"""In the order of tables"""
 COLUMNS = (Column("rmse", "interior"), Column("bias", "interior"), Column("normal_error", "interior"))
 
 Maps = Mapping[str, np.ndarray]
@@ -88,7 +95,8 @@ def run_error_budget(config: Config, *, jobs: int = 1, force: bool = False, limi
         rows = [replace(row, degradation_test="") for row in rows]  # each method's name says what was done to its map
         write_results(path, rows)
         stage.close()
-    return [*summary_lines(rows, COLUMNS, ()), f"{name}: {len(subjects)} heads, {len(rows)} rows in {path}"]
+    methods = [Method(method, method, "") for method in METHODS]  # the terminal's order
+    return [*summary_lines(rows, COLUMNS, methods), f"{name}: {len(subjects)} heads, {len(rows)} rows in {path}"]
 
 
 def score_subject(config: Config, subject: str, out_dir: Path) -> None:
