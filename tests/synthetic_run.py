@@ -12,7 +12,7 @@ from splathead.images import DepthEncoding, DepthMap, load_depth_png, save_depth
 from splathead.maps.pairs import make_subject_pairs
 from splathead.raycast import Lighting, RayCaster, shaded_rgba
 from splathead.results import ResultRow, write_results
-from splathead.samples import STAGE_NAMES, list_samples, stage_folder
+from splathead.samples import STAGE_NAMES, list_samples, predictions_folder, stage_folder
 from splathead.subjects.base import HeadMesh
 
 METHODS = {"raw_splat": (1.3, 0.45), "bilinear": (1.4, 0.6), "bilinear_offset": (0.05, 0.6), "unet": (0.05, 0.2)}
@@ -52,6 +52,9 @@ def make_run(config: Config, *, subjects: int = 2, subdivisions: int = 6) -> Non
         folder.mkdir(parents=True, exist_ok=True)
         record = {"state": "done", "fingerprint": f"synthetic{number}", "stage": STAGE_NAMES[number], "inputs": {}}
         write_json(folder / "stage.json", {**record, "seconds": 1.5 * number, "peak_memory_mib": 100.0 * number})
+    for method in METHODS:
+        settings = {} if method == "raw_splat" else {"lr_input": "8bit"}
+        write_json(predictions_folder(config) / method / "stage.json", {"state": "done", "inputs": {}, "settings": settings})
 
 
 def _write_subject(config: Config, subject: str, split: str, head: HeadMesh, seed: int) -> None:

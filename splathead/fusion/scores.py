@@ -9,8 +9,7 @@ from dataclasses import asdict, replace
 from itertools import chain
 
 from splathead.config import Config
-from splathead.evaluation.rows import FROM_GAUSSIANS
-from splathead.evaluation.views import Scale
+from splathead.evaluation.views import Scale, predicted_methods
 from splathead.fusion.files import load_mesh
 from splathead.fusion.surface import FusedMesh
 from splathead.images import DepthMap, load_depth_png
@@ -73,10 +72,13 @@ def result_rows(config: Config, items: list[str]) -> list[ResultRow]:
         method, subject, variant = item.split("/")
         records = json.loads((stage_folder(config, 11) / item / "scores.json").read_text())
         groups[method, variant].append((subject, records))
-    return list(chain.from_iterable(_group_rows(config, *key, found) for key, found in groups.items()))
+    tracks = {method.folder: method.track for method in predicted_methods(config)}
+    return list(chain.from_iterable(_group_rows(config, *key, tracks[key[0]], found) for key, found in groups.items()))
 
 
-def _group_rows(config: Config, method: str, variant: str, found: list[tuple[str, list[dict]]]) -> list[ResultRow]:
+def _group_rows(
+    config: Config, method: str, variant: str, track: str, found: list[tuple[str, list[dict]]]
+) -> list[ResultRow]:
     from splathead.metrics.statistics import bootstrap_mean
 
     sample = Sample(found[0][0], variant, "")
@@ -84,7 +86,7 @@ def _group_rows(config: Config, method: str, variant: str, found: list[tuple[str
     config_hash = fingerprint(replace(config, runs_dir="", jobs=0))  # not where or how it ran
     common = {
         "experiment": EXPERIMENT, "fit": sample.fit, "raster_mode": sample.mode, "views": "all", "method": method,
-        "track": "C" if method in FROM_GAUSSIANS else "A", "degradation_test": "render", "seed": config.seed,
+        "track": track, "degradation_test": "render", "seed": config.seed,
         "device": device_name(), "commit": commit, "dirty": dirty, "config_hash": config_hash,
     }  # fmt: skip
     values: dict[tuple[str, ...], list[tuple[str, float]]] = defaultdict(list)

@@ -1,0 +1,199 @@
+"""Studies: several trainings in one stage 06, time limits, inputs by name, guides, normals, own targets and seeds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from splathead import depth_sr
+from splathead.config import Config, ConfigError, ModelConfig, PairsConfig, RenderConfig, SubjectsConfig, TrainConfig
+from splathead.evaluation import depth as depth_evaluation
+from splathead.evaluation.views import predicted_methods
+from splathead.guides import GUIDE_CHANNELS, guide_channels
+from splathead.images import DepthEncoding, load_depth_png, write_json
+from splathead.maps.low_resolution import load_low_resolution
+from splathead.models.unet import UNetArchitecture, create
+from splathead.results import read_results
+from splathead.samples import list_samples, predictions_folder, stage_folder
+from splathead.stages import DEADLINE, Stage, TimeLimitReached
+from splathead.subjects.collect import plan_subjects
+from splathead.synthetic import synthetic_view, write_synthetic_run
+from splathead.training_data import Crop, PairSet, epoch_plan, make_pair
+from splathead.training_jobs import make_job, study_jobs
+
+pytestmark = pytest.mark.usefixtures("single_thread")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    train = TrainConfig(
+        model=ModelConfig(base_ch=4, base="bilinear", zero_init=True), steps=4, epochs=2, batch_size=2, grad_accum=1, crop=32,
+        full_frame_share=0.5, learning_rate=5e-3, loss_scale="lsb", baselines=["bilinear", "bilinear_offset", "raw_splat"],
+    )  # fmt: skip
+    made = Config(
+        name="study", runs_dir=str(tmp_path), device="cpu", train=train, render=RenderConfig(lr_size=16),
+        subjects=SubjectsConfig(map_size=64, map_yaws=[-15.0, 15.0]), pairs=PairsConfig(interior_px=2),
+        trainings=[
+            {"method": "unet", "target": "surface"}, {"method": "unet", "target": "surface", "seed": 1},
+            {"method": "unet", "target": "render"}, {"method": "wide", "model": {"base_ch": 8}},
+        ],
+    )  # fmt: skip
+    write_synthetic_run(made, {"train": 2, "val": 1, "test": 2})
+    for path in stage_folder(made, 1).glob("*/subject.json"):
+        info = json.loads(path.read_text())
+        write_json(path, info | {"identity": info["name"], "scale": "metric", "diagonal_mm": 350.0})
+    return made
+
+
+@pytest.fixture
+def no_deadline():
+    yield DEADLINE
+    DEADLINE.set(0)
+
+
+def test_every_training_of_a_study_is_trained_and_predicts(config):
+    depth_sr.run_stage(config)
+    names = {"unet-surface", "unet-surface+seed1", "unet-render", "wide-surface"}
+    root = stage_folder(config, 6)
+    for name in names:
+        info = json.loads((root / name / "model.json").read_text())
+        assert info["complete"] and info["epochs_done"] == 2 and (root / name / "model_fp16.safetensors").is_file()
+    assert json.loads((root / "wide-surface" / "model.json").read_text())["architecture"]["base_ch"] == 8
+    methods = {method.folder: method for method in predicted_methods(config)}
+    assert set(methods) == names | {"bilinear", "bilinear_offset-surface", "bilinear_offset-render", "raw_splat"}
+    assert methods["unet-surface+seed1"].name == "unet" and methods["unet-surface+seed1"].seed == 1
+    offsets = [json.loads((predictions_folder(config) / f"bilinear_offset-{t}" / "offsets.json").read_text())
+               for t in ("surface", "render")]  # fmt: skip
+    values = [next(iter(record["offsets"].values())) for record in offsets]
+    assert values[0] < -1 and abs(values[1]) < 0.5 * abs(values[0])  # splats lie behind the surface, and on themselves
+
+
+def test_trainings_are_scored_on_their_own_target_with_their_seed(config):
+    depth_sr.run_stage(config)
+    depth_evaluation.run_stage(config)
+    rows = read_results(stage_folder(config, 7) / "depth.csv")
+    rmse = [r for r in rows if (r.metric, r.zone, r.views, r.method) == ("rmse", "interior", "all", "unet") and not r.method_b]
+    assert sorted((row.target, row.seed) for row in rmse) == [("render", 0), ("surface", 0), ("surface", 1)]
+    pairs = {(r.method, r.method_b, r.target) for r in rows if r.method_b}
+    assert ("wide", "unet", "surface") in pairs and ("wide", "unet", "render") not in pairs
+    assert ("unet", "bilinear_offset", "render") in pairs and ("unet", "unet", "surface") not in pairs
+
+
+def test_a_finished_training_is_kept_and_a_new_one_added(config):
+    depth_sr.run_stage(config)
+    path = stage_folder(config, 6) / "unet-render" / "model.safetensors"
+    before = path.stat().st_mtime_ns
+    config.trainings.append({"method": "long", "steps": 6})
+    depth_sr.run_stage(config)
+    assert path.stat().st_mtime_ns == before and (stage_folder(config, 6) / "long-surface" / "model.json").is_file()
+
+
+def test_time_limit_ends_between_steps_and_resumes(config, no_deadline):
+    whole = replace(config, runs_dir=config.runs_dir + "/whole")
+    write_synthetic_run(whole, {"train": 2, "val": 1, "test": 2})
+    depth_sr.run_stage(whole)
+    no_deadline.set(1e-3)
+    with pytest.raises(TimeLimitReached, match=r"4 of 4 trainings left"):
+        depth_sr.run_stage(config)
+    no_deadline.set(0)
+    depth_sr.run_stage(config)
+    for name in ("unet-surface", "wide-surface"):
+        digests = [json.loads((stage_folder(c, 6) / name / "model.json").read_text())["sha256"] for c in (config, whole)]
+        assert digests[0] == digests[1]
+
+
+def test_items_stop_at_the_time_limit(tmp_path, no_deadline):
+    stage = Stage.open(tmp_path, "01_things", {})
+    no_deadline.set(1e-6)
+    with pytest.raises(TimeLimitReached, match="3 of 3 left"):
+        stage.run_items(lambda item, out: None, ["a", "b", "c"])
+    no_deadline.set(0)
+    stage.run_items(lambda item, out: None, ["a", "b", "c"])
+    assert all(stage.item_done(item) for item in "abc")
+
+
+def test_bad_trainings_are_named(config):
+    with pytest.raises(ConfigError, match=r"trainings\[0\]: unknown key metod; the nearest valid key is method"):
+        study_jobs(replace(config, trainings=[{"metod": "unet"}]), stage_folder(config, 6))
+    with pytest.raises(ValueError, match="'unet-surface' occurs twice"):
+        study_jobs(replace(config, trainings=[{}, {}]), stage_folder(config, 6))
+    job = make_job(config, stage_folder(config, 6), {"seed": 2, "model": {"icnr": True}}, "x")
+    assert job.config.seed == 2 and job.config.train.model.base_ch == 4 and job.config.train.model.icnr
+    assert not config.train.model.icnr and config.seed == 0
+
+
+def test_inputs_by_name(config):
+    folder = list_samples(config, 5)[0].path(config, 5)
+    float_map, eight = load_low_resolution(folder, "16bit"), load_low_resolution(folder, "8bit")
+    six = load_low_resolution(folder, "6bit")
+    assert six.encoding.bits == 6 and np.array_equal(six.mask, float_map.mask)
+    assert np.abs(six.depth - float_map.depth)[six.mask].max() <= six.encoding.lsb / 2 + 1e-3
+    assert np.abs(eight.depth - float_map.depth)[eight.mask].max() <= eight.encoding.lsb / 2 + 1e-3
+    area, noisy = load_low_resolution(folder, "area"), load_low_resolution(folder, "bicubic_noise", seed=1)
+    high = load_depth_png(folder / "hr_render.png")
+    whole = high.mask.reshape(16, 4, 16, 4).all((1, 3)) & area.mask
+    mean = high.depth.reshape(16, 4, 16, 4).mean((1, 3))
+    np.testing.assert_allclose(area.depth[whole], mean[whole], atol=1e-3)
+    assert np.array_equal(noisy.depth, load_low_resolution(folder, "bicubic_noise", seed=1).depth)
+    assert not np.array_equal(noisy.depth, load_low_resolution(folder, "bicubic_noise", seed=2).depth)
+    assert load_low_resolution(folder, "bicubic_8bit").encoding.bits == 8
+    assert isinstance(area.encoding, DepthEncoding) and area.camera.width == 16
+
+
+def test_guides_and_normals_follow_crop_and_mirror():
+    view = synthetic_view(0, size=64)
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    normals = np.zeros((64, 64, 3), np.int8)
+    normals[..., 0], normals[..., 2] = 76, -102  # x right, towards the camera
+    pairs = PairSet([make_pair("x", view["lr_8bit"], view["surface"], guides={"rgb": rgb}, normals=normals)], CPU)
+    plain, mirrored = (pairs.batch([Crop(0, 4, 5, flip)], 32) for flip in (False, True))
+    assert plain.guides.shape == (1, 3, 32, 32) and plain.normals.shape == (1, 3, 32, 32)
+    cut = rgb[16:48, 20:52].transpose(2, 0, 1) / 255.0
+    stored = plain.guides[0].abs().sum(0) > 0
+    np.testing.assert_allclose(plain.guides[0][:, stored].numpy(), cut[:, stored.numpy()], atol=1e-6)
+    assert stored[(plain.mask[0, 0] > 0)].all()
+    assert torch.equal(mirrored.guides, plain.guides.flip(-1)) and torch.equal(mirrored.target01, plain.target01.flip(-1))
+    assert torch.equal(mirrored.normals[:, 0], -plain.normals[:, 0].flip(-1))
+    assert torch.equal(mirrored.normals[:, 2], plain.normals[:, 2].flip(-1))
+    assert pairs.batch([Crop(0, 0, 0, False)], 0).guides.shape[-1] == 64
+
+
+def test_plan_of_a_number_of_steps():
+    view = synthetic_view(0, size=64)
+    pairs = PairSet([make_pair(str(i), view["lr_8bit"], view["surface"]) for i in range(3)], CPU)
+    plan = epoch_plan(pairs, epoch=1, seed=0, batch_size=4, crop=32, batches=5)
+    assert [len(batch) for batch in plan] == [4] * 5
+    counts = np.bincount([crop.index for batch in plan for crop in batch], minlength=3)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_normal_head_has_the_published_size_and_learns_unit_normals():
+    network = create(UNetArchitecture(normal_head=True))
+    assert sum(p.numel() for p in network.parameters() if p.requires_grad) == 7_774_820
+    small = create(UNetArchitecture(base_ch=2, normal_head=True))
+    depth, normals = small(torch.rand(1, 1, 16, 16), with_normals=True)
+    assert depth.shape == (1, 1, 64, 64) and torch.allclose(normals.norm(dim=1), torch.ones(1, 64, 64), atol=1e-5)
+
+
+def test_two_head_models_share_every_split():
+    plans = plan_subjects(Config(subjects=SubjectsConfig(source="ict+anny", path="x", count=21, val=4, test=6)))
+    counts: dict = {}
+    for plan in plans.values():
+        counts[plan.label.source, plan.label.split] = counts.get((plan.label.source, plan.label.split), 0) + 1
+    assert counts == {
+        ("ict", "train"): 6, ("ict", "val"): 2, ("ict", "test"): 3,
+        ("anny", "train"): 5, ("anny", "val"): 2, ("anny", "test"): 3,
+    }  # fmt: skip
+    assert len({plan.label.seed for plan in plans.values()}) == 21
+
+
+def test_unknown_guides_are_named():
+    assert guide_channels(tuple(GUIDE_CHANNELS)) == 7
+    with pytest.raises(ValueError, match="guide 'depth', expected one of rgb"):
+        guide_channels(("depth",))
