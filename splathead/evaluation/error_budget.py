@@ -75,7 +75,7 @@ def run_error_budget(config: Config, *, jobs: int = 1, force: bool = False, limi
 
     Raises RuntimeError when stage 04 is not finished, ValueError for a head without true surface.
     """
-    from splathead.devices import gpu_count
+    from splathead.devices import gpu_count, gpu_jobs
 
     subjects = [name for split in config.evaluate.splits for name in list_subjects(config, splits=(split,), limit=limit)]
     if not subjects:
@@ -88,7 +88,7 @@ def run_error_budget(config: Config, *, jobs: int = 1, force: bool = False, limi
     if stage.finished and path.is_file():
         rows = read_results(path)
     else:
-        work = functools.partial(score_subject, config)
+        work, jobs = functools.partial(score_subject, config), gpu_jobs(config.device, jobs)
         stage.run_items(work, subjects, jobs=jobs, unit="head", gpus=gpu_count(config.device))
         sheets = [ScoreSheet.read(folder) for subject in subjects for folder in sorted((stage.folder / subject).iterdir())]
         rows = aggregate(config, sheets, (), stage.record["fingerprint"], experiment=EXPERIMENT)
