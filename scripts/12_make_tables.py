@@ -1,30 +1,40 @@
-"""Stage 12: tables (LaTeX, Markdown), figures (PDF, PNG) and one self-contained report.html from the run's results.
+"""Stage 12: the paper's tables and figures from eval/*.csv, or the report of a run.
 
-Every number comes from the tidy CSVs of stages 02, 06, 07, 08 and 11. With --from_eval, tables and figures are made
-from committed results instead, without a run.
+Without any argument: every table, figure, number and claim of paper/ and the README's results block, from the committed
+results alone; the same results give the same bytes. With --config: tables (LaTeX, Markdown), figures (PDF, PNG) and
+one self-contained report.html from that run's results. With --from_eval too: from its committed results, without a run.
 """
 
+import os
+import sys
 from pathlib import Path
 
 from splathead import cli
+from splathead.config import ReportConfig
 from splathead.samples import STAGE_NAMES
 from splathead.stages import Stage
 
 EXAMPLES = [
     "python scripts/12_make_tables.py",
-    "python scripts/12_make_tables.py --publish --readme README.md",
-    "python scripts/12_make_tables.py --from_eval eval --out paper",
+    "python scripts/12_make_tables.py --config configs/quick.yaml",
+    "python scripts/12_make_tables.py --config configs/quick.yaml --publish",
+    "python scripts/12_make_tables.py --config configs/quick.yaml --from_eval eval --out .",
 ]
 EVAL_FOLDER = Path("eval")
+PAPER = ["--config", "configs/paper.yaml", "--from_eval", "eval", "--out", "paper", "--readme", "README.md"]
+"""What the script does without arguments"""
 
 
 def run() -> None:
     """Make the report of a run, or tables and figures of published results."""
-    run = cli.parse(__doc__, "report", EXAMPLES)
+    run = cli.parse(__doc__, "report", EXAMPLES, sys.argv[1:] or PAPER)
     from splathead.report import build
     from splathead.report.data import load_results, published_files, run_files
 
     config, flags = run.config, run.config.report
+    if flags.from_eval and config.trainings:
+        make_paper(config.name, flags)
+        return
     if flags.from_eval:
         paths = build.build_from_eval(config, Path(flags.from_eval), Path(flags.out or "."))
         files = published_files(Path(flags.from_eval), config.name)
@@ -43,6 +53,22 @@ def run() -> None:
             print("published " + ", ".join(map(str, build.publish(config, EVAL_FOLDER))))
     if flags.readme:
         build.update_readme(Path(flags.readme), load_results(files), config.name)
+        print(f"results block of {flags.readme} updated")
+
+
+def make_paper(name: str, flags: ReportConfig) -> None:
+    """Make everything of a study (a configuration with several trainings) from its published results."""
+    from splathead.report import build
+    from splathead.report.study.build import build_study, readme_block
+    from splathead.report.study.data import load_study
+
+    folder, eval_folder = Path(flags.out or "."), Path(flags.from_eval)
+    study = load_study(eval_folder, name)
+    paths = build_study(study, eval_folder, folder, flags.formats)
+    print(f"{len(paths)} tables, figures and numbers of {name} in {folder.resolve()}, claims in {eval_folder / 'claims.csv'}")
+    if flags.readme:
+        figures = os.path.relpath(folder / "figures", Path(flags.readme).parent)
+        build.replace_results_block(Path(flags.readme), readme_block(study, folder / "figures", Path(figures).as_posix()))
         print(f"results block of {flags.readme} updated")
 
 

@@ -113,17 +113,22 @@ def publish(config: Config, eval_folder: Path) -> list[Path]:
 
 def update_readme(path: Path, results: Results, name: str) -> None:
     """Replace the README's block between the results markers by the main tables of ``results``."""
-    path = Path(path)
-    text = path.read_text(encoding="utf-8")
-    pattern = re.compile(re.escape(README_BEGIN) + ".*?" + re.escape(README_END), flags=re.S)
-    if len(pattern.findall(text)) != 1:
-        raise ValueError(f"{path}: expected exactly one block {README_BEGIN} ... {README_END}")
     wanted = ("main_surface_all", "main_render_all", "fused", "heldout")
     blocks = [markdown(table) for table in all_tables(results) if table.key.removesuffix("_fractions") in wanted]
     if not blocks:
         raise ValueError(f"{path}: the results of {name!r} hold no main table to show")
     intro = f"Measured by `configs/{name}.yaml`; made by `scripts/12_make_tables.py --readme`, not by hand."
-    block = "\n".join([README_BEGIN, "", intro, "", *blocks, README_END])
+    replace_results_block(path, "\n".join([intro, "", *blocks]))
+
+
+def replace_results_block(path: Path, content: str) -> None:
+    """Put ``content`` between the results markers of a Markdown file, and change nothing else."""
+    path = Path(path)
+    text = path.read_text(encoding="utf-8")
+    pattern = re.compile(re.escape(README_BEGIN) + ".*?" + re.escape(README_END), flags=re.S)
+    if len(pattern.findall(text)) != 1:
+        raise ValueError(f"{path}: expected exactly one block {README_BEGIN} ... {README_END}")
+    block = f"{README_BEGIN}\n\n{content}\n{README_END}"
     write_text(path, pattern.sub(lambda _: block, text))
 
 

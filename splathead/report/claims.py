@@ -19,6 +19,8 @@ from splathead.report.tables import Cell, Line, Section, Table
 
 PUBLISHED_FILE = Path(__file__).parent / "assets" / "published.csv"
 COLUMNS = ("claim", "published", "unit", "ours", "ci_low", "ci_high", "verdict", "why", "source")
+ROUNDED = 10_000
+"""Parameter counts in millions were printed to this step."""
 REPLICATES, PARTLY, DOES_NOT, UNTESTED = "replicates", "partly", "does not", "cannot be tested here"
 
 
@@ -95,8 +97,9 @@ def same_size(ours: Measured, theirs: float) -> str:
 
 
 def equal(ours: Measured, theirs: float) -> str:
-    """A count: the same number replicates, within 1 % of a rounded one is partly."""
-    if ours.value == theirs:
+    """A count: the same number (rounded as printed, see ROUNDED) replicates, within 1 % is partly."""
+    step = ROUNDED if theirs % ROUNDED == 0 else 1
+    if round(ours.value / step) * step == theirs:
         return REPLICATES
     return PARTLY if abs(ours.value - theirs) <= 0.01 * theirs else DOES_NOT
 

@@ -66,6 +66,7 @@ class Table:
     """A table ready to be typeset. ``heads``: (label, unit) of each column.
 
     ``groups``: (title, number of columns) of heads that share a title, over all columns; empty = no such line.
+    ``main_columns``: indices of the columns whose intervals a compact form shows too.
     """
 
     key: str
@@ -75,6 +76,7 @@ class Table:
     sections: tuple[Section, ...]
     groups: tuple[tuple[str, int], ...] = ()
     first_head: str = "method"
+    main_columns: tuple[int, ...] = ()
 
 
 SECTION_COLUMNS = ("dataset", "fit", "raster_mode", "degradation_test", "split", "device")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 from splathead.report.tables import NOT_MEASURED, Cell, Line, Table
 
@@ -21,7 +22,7 @@ def escape_tex(text: str) -> str:
 def latex(table: Table, *, intervals: bool = True) -> str:
     """A ``tabular`` for booktabs; the title and note are comments, the caption is the paper's business.
 
-    ``intervals``: show each number's interval in a second, smaller line.
+    ``intervals``: show every number's interval in a second, smaller line; otherwise those of the main columns beside it.
     """
     width = len(table.heads) + 1
     lines = [f"% {table.title}", f"% {table.note}", r"\begin{tabular}{l" + "r" * len(table.heads) + "}", r"\toprule"]
@@ -36,7 +37,7 @@ def latex(table: Table, *, intervals: bool = True) -> str:
         for before, line in zip((None, *section.lines), section.lines):
             if line.difference and before is not None and not before.difference:
                 lines.append(rf"\cmidrule{{1-{width}}}")
-            lines += _latex_line(line, intervals)
+            lines += _latex_line(line, () if intervals else table.main_columns, intervals)
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
@@ -52,28 +53,34 @@ def _latex_groups(table: Table) -> list[str]:
     return [" & ".join(titles) + r" \\", "".join(rules)]
 
 
-def _latex_line(line: Line, intervals: bool) -> list[str]:
-    def value(cell: Cell) -> str:
+def _latex_line(line: Line, beside: Sequence[int], below: bool) -> list[str]:
+    """The line's cells with the intervals of the columns ``beside``, or all intervals ``below``."""
+
+    def value(index: int, cell: Cell) -> str:
         if cell.text == NOT_MEASURED:
             return rf"{{\scriptsize {NOT_MEASURED}}}"
         text = escape_tex(cell.text)
-        return rf"\textbf{{{text}}}" if cell.best or cell.verdict else text
+        text = rf"\textbf{{{text}}}" if cell.best or cell.verdict else text
+        return text + (rf" {{\tiny {escape_tex(cell.interval)}}}" if index in beside and cell.interval else "")
 
-    rows = [" & ".join([escape_tex(line.label), *map(value, line.cells)]) + r" \\"]
-    if intervals and any(cell.interval for cell in line.cells):
+    cells = [value(index, cell) for index, cell in enumerate(line.cells)]
+    rows = [" & ".join([escape_tex(line.label), *cells]) + r" \\"]
+    if below and any(cell.interval for cell in line.cells):
         small = [rf"{{\scriptsize {escape_tex(cell.interval)}}}" if cell.interval else "" for cell in line.cells]
         rows.append(" & ".join(["", *small]) + r" \\")
     return rows
 
 
-def markdown(table: Table) -> str:
-    """A GitHub table under a heading, sections as lines in italics."""
+def markdown(table: Table, *, intervals: bool = True) -> str:
+    """A GitHub table under a heading, sections as lines in italics; ``intervals`` as in :func:`latex`, always beside."""
+    shown = range(len(table.heads)) if intervals else table.main_columns
     heads = [table.first_head, *(f"{label} ({unit})" if unit else label for label, unit in _full_heads(table))]
     lines = [f"### {table.title}", "", _row(heads), _row(["---"] + ["--:"] * len(table.heads))]
     for section in table.sections:
         if section.title:
             lines.append(_row([f"*{section.title}*"] + [""] * len(table.heads)))
-        lines += [_row([line.label, *(_markdown_cell(cell) for cell in line.cells)]) for line in section.lines]
+        for line in section.lines:
+            lines.append(_row([line.label, *(_markdown_cell(cell, i in shown) for i, cell in enumerate(line.cells))]))
     return "\n".join([*lines, "", table.note, ""])
 
 
@@ -87,9 +94,9 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: Cell, interval: bool) -> str:
     text = f"**{cell.text}**" if cell.best or cell.verdict else cell.text
-    return f"{text} {cell.interval}".strip()
+    return f"{text} {cell.interval}".strip() if interval else text
 
 
 def html_table(table: Table) -> str:

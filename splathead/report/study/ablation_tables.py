@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from splathead.report.data import METHOD_LABELS, TARGET_NAMES, Results, method_label, method_order
+from splathead.report.data import TARGET_NAMES, Results, method_label, method_order
 from splathead.report.study.causes import cause_lines, degradation_order
 from splathead.report.study.data import FITS, PREFERRED, Study, focus
 from splathead.report.study.grid import Grid, GridColumn, GridLine, build_grid
 from splathead.report.study.main_tables import fit_groups
 from splathead.report.tables import Cell, Line, Section, Table
-from splathead.results import parse_threshold
+from splathead.results import ResultRow, parse_threshold
 
 BUDGET_SECTIONS = {
     "from the true surface": {
@@ -30,8 +30,8 @@ BUDGET_SECTIONS = {
 """Links of the error budget's two chains, in order; others are left out of its table"""
 CODE_CHECKS = {"splat_256": "256 against 1024, float", "splat_256_8bit": "256 against 1024, 8-bit"}
 NORMAL_SOURCES = {
-    "none": "no normal head", "splat": "splat normals", "splat_bilateral": "splat normals, bilateral", "surface": "true normals",
-    "dsine": "DSINE",
+    "none": "no normal head", "splat": "splat normals", "splat_bilateral": "splat normals, bilateral",
+    "surface": "true normals", "dsine": "DSINE",
 }  # fmt: skip
 DSINE_ABSENT = "weights not available"
 AUDIT_SETTINGS = {"f_score_audit_a": "setting A", "f_score_audit_b": "setting B"}
@@ -44,7 +44,7 @@ PRINTED_WITH = {
 
 def shown_rows(results: Results, *columns: str) -> Results:
     """Rows of an ablation with the preferred value of every column that its table does not name in ``columns``."""
-    return focus(results, *(name for name in PREFERRED if name not in columns))
+    return focus(results, *(name for name in PREFERRED if name not in ("degradation_train", *columns)))
 
 
 def budget_rows(study: Study) -> Results:
@@ -60,10 +60,10 @@ def error_budget_table(study: Study) -> Table | None:
         GridColumn("normal_error", label="normals ↓"),
         GridColumn("depth_std", label="std"),
     ]
-    groups = [
-        (f"{fit} fit, {mode}", [replace(c, where={"fit": fit, "raster_mode": mode}) for c in columns])
-        for fit in FITS for mode in ("classic", "antialiased")
-    ]  # fmt: skip
+    groups = []
+    for fit in FITS:
+        for mode, shown in (("classic", columns), ("antialiased", columns[:3])):
+            groups.append((f"{fit} fit, {mode}", [replace(c, where={"fit": fit, "raster_mode": mode}) for c in shown]))
     sections = [
         (title, [GridLine(label, {"method": name}) for name, label in links.items()])
         for title, links in BUDGET_SECTIONS.items()
@@ -118,11 +118,11 @@ def causes_table(study: Study) -> Table | None:
     lines = cause_lines({fit: cross_rows(study).where(fit=fit, method="unet") for fit in FITS})
     if not lines:
         return None
-    heads = tuple((label, "dB") for _ in FITS for label in ("mean drop", "share of total"))
+    heads = tuple((label, "dB") for _ in FITS for label in ("mean drop", "contribution"))
     made = tuple(Line(line.label, tuple(Cell(text) for text in line.texts)) for line in lines)
     note = (
         "Drop: PSNR of the network trained for the test's degradation minus that of one trained for another, mean over ordered "
-        "pairs. The shares of noise, rendering and code add up to the total over the five; the controls below stand apart."
+        "pairs. The contributions of noise, rendering and code add up to the total of the five; the controls below stand apart."
     )
     groups = tuple((f"{fit} fit", 2) for fit in FITS)
     return Table(
@@ -138,8 +138,7 @@ def normals_table(study: Study) -> Table | None:
         chosen = rows.where(target=target)
         lines = [GridLine(label, {"method": f"unet_normals_{name}"}, "all") for name, label in NORMAL_SOURCES.items()]
         columns = [
-            GridColumn("rmse"),
-            GridColumn("rmse", interval=True, label="95 %"),
+            GridColumn("rmse", main=True),
             GridColumn("mae"),
             GridColumn("normal_error"),
         ]
@@ -181,8 +180,7 @@ def bits_table(study: Study) -> Table | None:
         for method in methods
     ]
     columns = [
-        GridColumn("rmse"),
-        GridColumn("rmse", interval=True, label="95 %"),
+        GridColumn("rmse", main=True),
         GridColumn("mae"),
         GridColumn("normal_error"),
     ]
@@ -199,6 +197,11 @@ def audit_rows(study: Study) -> Results:
     audit = focus(audit, "raster_mode", "split", "zone")
     views = "near_frontal" if "near_frontal" in audit.distinct("views") else "all"
     return audit.where(views=("", views))
+
+
+def printed_f(rows: Results) -> ResultRow | None:
+    """The row at a setting's coarser threshold, which its script printed first."""
+    return max(rows.rows, key=lambda row: parse_threshold(row.threshold)[0], default=None)
 
 
 def audit_table(study: Study, target: str = "render") -> Table | None:
@@ -220,7 +223,7 @@ def audit_table(study: Study, target: str = "render") -> Table | None:
 
 def _audit_label(method: str) -> str:
     setting = PRINTED_WITH.get(method)
-    return METHOD_LABELS.get(method, method) + (f" ({AUDIT_SETTINGS[setting][-1]})" if setting else "")
+    return method_label(method) + (f" ({AUDIT_SETTINGS[setting][-1]})" if setting else "")
 
 
 def ablation_tables(study: Study) -> list[Table]:

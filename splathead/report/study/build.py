@@ -51,8 +51,8 @@ def build_study(study: Study, eval_folder: Path, folder: Path, formats: Sequence
     return written
 
 
-def readme_block(study: Study, figures: Path) -> str:
-    """The README's results: main tables in Markdown and links to figures that exist in ``figures`` (relative to the README)."""
+def readme_block(study: Study, figures: Path, link: str) -> str:
+    """The README's results: main tables in Markdown and the figures that exist in ``figures``, linked as ``link/<name>``."""
     by_key = {table.key: table for table in study_tables(study)}
     intro = (
         f"Measured by `configs/{study.name}.yaml`; made by `python scripts/12_make_tables.py` from `eval/{study.name}_*.csv`, "
@@ -60,13 +60,12 @@ def readme_block(study: Study, figures: Path) -> str:
     )
     blocks = [intro]
     for key in README_FIGURES:
-        path = figures / f"{key}.png"
-        if path.is_file():
-            blocks.append(f"![{key.replace('_', ' ')}]({path.as_posix()})")
-    blocks += [markdown(by_key[key]).rstrip() for key in README_TABLES if key in by_key]
+        if (figures / f"{key}.png").is_file():
+            blocks.append(f"![{key.replace('_', ' ')}]({link}/{key}.png)")
+    blocks += [markdown(by_key[key], intervals=False).rstrip() for key in README_TABLES if key in by_key]
     if "main_surface" not in by_key and "main_render" not in by_key:
         raise ValueError(f"the results of {study.name!r} hold no main table to show")
-    return "\n\n".join(blocks)
+    return "\n\n".join(blocks) + "\n"
 
 
 def _generated(folder: Path) -> list[Path]:

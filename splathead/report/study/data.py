@@ -21,6 +21,7 @@ LONG = "long"
 """Prefix of the kinds of the one training with the published schedule."""
 PREFERRED = {
     "raster_mode": ("classic",), "split": ("test",), "views": ("all",), "zone": ("interior",), "target": ("surface",),
+    "degradation_train": ("8bit", ""),
 }  # fmt: skip
 """What an ablation shows where its results have several values of a column and its table has no place for them."""
 
@@ -50,12 +51,13 @@ class Study:
         return pooled(Results(tuple(found))).first_seed()
 
     def training(self) -> Results:
-        """Cost of each network's training, every seed."""
-        return self._rows(("training",)).where(split="train")
+        """Cost of each network's training on the true surface from 8-bit input, first seed."""
+        rows = self._rows(("training",)).where(split="train").first_seed()
+        return focus(rows, "target", "degradation_train")
 
     def inference(self) -> Results:
         """Cost of applying each method to one map."""
-        return self._rows(self._own_kinds()).where(experiment="inference")
+        return focus(self._rows(self._own_kinds()).where(experiment="inference").first_seed(), "target")
 
     def real_heads(self) -> dict[str, Results]:
         """Results on each real head by its prefix: rows of the main comparison and of fused meshes."""
@@ -90,7 +92,7 @@ def load_study(eval_folder: Path, name: str) -> Study:
 
 
 def pooled(results: Results) -> Results:
-    """Rows over all heads: of data set ``a+b`` where ``a`` and ``b`` are there too; several data sets without it are an error."""
+    """Rows over all heads: those of data set ``a+b`` where there is one; several data sets without it are an error."""
     datasets = results.distinct("dataset")
     together = [name for name in datasets if "+" in name]
     if len(datasets) > 1 and len(together) != 1:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from splathead.report.data import CEILING, TARGET_NAMES, Results, method_label, method_order
 from splathead.report.figures import LINE_COLOUR, LINE_STYLES, TEXT_COLOUR, TITLE, method_colour, new_figure
 from splathead.report.study.ablation_tables import BUDGET_SECTIONS, bits_rows, budget_rows
-from splathead.report.study.data import FITS, Study, focus
+from splathead.report.study.data import FITS, Study
 from splathead.results import ResultRow, parse_threshold
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 FIT_COLOURS = {"vanilla": "#D55E00", "regularised": "#0072B2"}
 SMALL = 7
+SHORT_TARGETS = {"surface": "the true surface", "render": "the splats' own depth"}
+OUTLIER = 8
+"""Differences this many times the median size are named at the panel's edge instead of stretching its axis."""
 
 
 def budget_figure(study: Study) -> Figure | None:
@@ -42,7 +46,8 @@ def budget_figure(study: Study) -> Figure | None:
     axis.set_xlabel("RMSE against the true surface, interior (mm)")
     handles = [axis.barh(0, 0, color=colour, label=f"{fit} fit") for fit, colour in FIT_COLOURS.items()]
     handles += axis.plot([], [], "D", color="white", mec=TEXT_COLOUR, ms=4, label="antialiased rendering")
-    axis.legend(handles=handles, frameon=False, fontsize=8, loc="lower right")
+    axis.margins(x=0.1)
+    figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside upper right", ncols=3)
     return figure
 
 
@@ -74,7 +79,7 @@ def f_curves_figure(study: Study) -> Figure | None:
             if curve:
                 style = LINE_STYLES.get(method, "-")
                 axis.plot(*zip(*curve), style, color=method_colour(method, methods), lw=1.3, label=method_label(method))
-        axis.set_title(f"{fit} fit, against {TARGET_NAMES[target]}", **(TITLE | {"fontsize": 8}))
+        axis.set_title(f"{fit} fit, against {SHORT_TARGETS[target]}", **(TITLE | {"fontsize": 8}))
         axis.set(xscale="log", xlim=(0.05, 2), ylim=(0, 1))
         axis.set_xticks([0.05, 0.1, 0.25, 0.5, 1, 2], ["0.05", "0.1", "0.25", "0.5", "1", "2"])
         axis.set_xticks([], minor=True)
@@ -125,43 +130,45 @@ def _bits_line(axis: Axes, rows: Results, fit: str, method: str) -> None:
 
 
 def cost_figure(study: Study, target: str = "surface") -> Figure | None:
-    """RMSE over parameters and over inference time; filled: regularised fits, open: vanilla."""
+    """RMSE over parameters and over inference time, both logarithmic; filled: regularised fits, open: vanilla."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     errors = study.main.where(metric="rmse", target=target, views="all", zone="interior", method_b="").index("method", "fit")
-    sizes = focus(study.training().first_seed(), "target").where(metric="parameters").index("method")
-    times = study.inference().first_seed().where(metric="seconds").index("method")
+    sizes = study.training().where(metric="parameters").index("method")
+    times = study.inference().where(metric="seconds").index("method")
     panels = [(costs, label) for costs, label in ((sizes, "parameters"), (times, "seconds per 1024 map")) if costs]
-    if not panels or not errors:
+    methods = sorted({name for name, _ in errors if any((name,) in costs for costs, _ in panels)}, key=method_order)
+    if not methods:
         return None
-    figure, axes = new_figure(3.6 * len(panels), 3.0, len(panels))
+    figure, axes = new_figure(3.6 * len(panels), 3.5, len(panels))
     for axis, (costs, label) in zip(axes, panels):
-        methods = sorted((name for (name,) in costs if any((name, fit) in errors for fit in FITS)), key=method_order)
-        ends = []
-        for method in methods:
-            points = [(costs[(method,)].value, errors[method, fit].value, fit) for fit in FITS if (method, fit) in errors]
-            colour = method_colour(method, methods)
-            axis.plot([x for x, _, _ in points], [y for _, y, _ in points], "-", color=colour, lw=0.8, alpha=0.5)
-            for x, y, fit in points:
-                axis.plot([x], [y], "o", color=colour if fit == "regularised" else "white", mec=colour, ms=6, mew=1.4)
-            ends.append((*points[-1][:2], method_label(method)))
-        axis.set(xscale="log", xlabel=label)
-        axis.set_ylim(bottom=0)
-        axis.margins(x=0.22)
-        _label_points(axis, ends)
-    axes[0].set_ylabel(f"RMSE against {TARGET_NAMES[target]} (mm)")
+        for method in (name for name in methods if (name,) in costs):
+            _cost_points(axis, costs[(method,)].value, {fit: errors.get((method, fit)) for fit in FITS}, method)
+        axis.set(xscale="log", yscale="log", xlabel=label)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.margins(x=0.1)
+    axes[0].set_ylabel(f"RMSE against {SHORT_TARGETS[target]} (mm)")
+    marks = [
+        axes[0].plot([], [], _marker(name), color=method_colour(name, methods), ls="", ms=5, label=method_label(name))[0]
+        for name in methods
+    ]
+    figure.legend(handles=marks, frameon=False, fontsize=SMALL, loc="outside lower center", ncols=4)
     return figure
 
 
-def _label_points(axis: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names beside points, moved apart vertically where they would overlap."""
-    span = axis.get_ylim()[1] - axis.get_ylim()[0]
-    last: list[tuple[float, float]] = []
-    for x, y, label in sorted(points, key=lambda point: point[1]):
-        height = y
-        while any(abs(height - other) < 0.055 * span for _, other in last):
-            height += 0.01 * span
-        last.append((x, height))
-        arrow = {"arrowstyle": "-", "lw": 0.4, "color": LINE_COLOUR} if height - y > 0.02 * span else None
-        axis.annotate(label, (x, y), xytext=(x * 1.18, height), fontsize=6, va="center", arrowprops=arrow)
+def _marker(method: str) -> str:
+    return "s" if method in LINE_STYLES else "o"
+
+
+def _cost_points(axis: Axes, cost: float, errors: Mapping[str, ResultRow | None], method: str) -> None:
+    colour = method_colour(method, [method])
+    points = [(row.value, fit) for fit, row in errors.items() if row is not None]
+    axis.plot([cost] * len(points), [value for value, _ in points], "-", color=colour, lw=0.8, alpha=0.5)
+    for value, fit in points:
+        face = colour if fit == "regularised" else "white"
+        axis.plot([cost], [value], _marker(method), color=face, mec=colour, ms=5.5, mew=1.3)
 
 
 def paired_figure(study: Study, base: str = "unet") -> Figure | None:
@@ -177,19 +184,29 @@ def paired_figure(study: Study, base: str = "unet") -> Figure | None:
     figure, axes = new_figure(7.2, 0.3 * len(methods) + 1.1, len(targets))
     for axis, target in zip(axes, targets):
         found = rows.where(target=target).index("method", "fit")
+        limit = OUTLIER * statistics.median(abs(row.value) for row in found.values())
         for place, method in enumerate(methods):
             for offset, fit in ((-0.14, "vanilla"), (0.14, "regularised")):
-                row = found.get((method, fit))
-                if row is not None:
-                    low, high = (row.value, row.value) if row.ci_low is None else (row.ci_low, row.ci_high)
-                    axis.plot([low, high], [place + offset] * 2, color=FIT_COLOURS[fit], lw=1.8, solid_capstyle="round")
-                    axis.plot([row.value], [place + offset], "o", color=FIT_COLOURS[fit], ms=4)
+                if (method, fit) in found:
+                    _paired_mark(axis, place + offset, found[method, fit], limit)
         axis.axvline(0, color=LINE_COLOUR, lw=0.8)
         axis.set_yticks(range(len(methods)), [method_label(name) for name in methods] if axis is axes[0] else [])
         axis.set_ylim(len(methods) - 0.5, -0.5)
         axis.grid(axis="y", visible=False)
-        axis.set_title(f"against {TARGET_NAMES[target]}", **TITLE)
+        axis.set_title(f"against {SHORT_TARGETS[target]}", **TITLE)
         axis.set_xlabel(f"RMSE minus {method_label(base)}'s (mm)")
     handles = [axes[-1].plot([], [], "o-", color=colour, ms=4, label=f"{fit} fit")[0] for fit, colour in FIT_COLOURS.items()]
     axes[-1].legend(handles=handles, frameon=False, fontsize=SMALL, loc="best")
     return figure
+
+
+def _paired_mark(axis: Axes, place: float, row: ResultRow, limit: float) -> None:
+    """A difference with its interval; one beyond ``limit`` as a number at the panel's right edge."""
+    colour = FIT_COLOURS[row.fit]
+    if abs(row.value) > limit:
+        text, x = f"{row.value:+.1f} mm →", axis.get_yaxis_transform()
+        axis.text(0.98, place, text, transform=x, ha="right", va="center", fontsize=6, color=colour)
+        return
+    low, high = (row.value, row.value) if row.ci_low is None else (row.ci_low, row.ci_high)
+    axis.plot([low, high], [place] * 2, color=colour, lw=1.8, solid_capstyle="round")
+    axis.plot([row.value], [place], "o", color=colour, ms=4)

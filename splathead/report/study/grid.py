@@ -20,8 +20,11 @@ class GridColumn:
     where: Mapping[str, object] = field(default_factory=dict)
     threshold: str = ""
     label: str = ""
-    interval: bool = False
-    """show the interval of the column before instead of a value"""
+    main: bool = False
+    """its interval is shown in compact forms too"""
+    factor: float = 1.0
+    """shown value over measured value, where ``unit`` differs from the row's"""
+    unit: str = ""
 
     def selector(self) -> dict[str, object]:
         return {"metric": self.metric, "threshold": self.threshold, **self.where}
@@ -49,7 +52,7 @@ class Grid:
 
 
 def build_grid(grid: Grid, results: Results) -> Table | None:
-    """The table; columns and lines without any row are left out. None when nothing is left, ValueError for two rows in a cell."""
+    """The table without columns and lines that have no row; None when nothing is left, ValueError for two rows in a cell."""
     lookup = _Lookup(results, grid)
     lines = [line for _, section in grid.sections for line in section]
     groups = [(title, [c for c in columns if any(lookup.row(line, c) for line in lines)]) for title, columns in grid.groups]
@@ -66,9 +69,9 @@ def build_grid(grid: Grid, results: Results) -> Table | None:
         return None
     spans = tuple((title, len(group)) for title, group in groups if group)
     heads = tuple(_head(lookup, lines, column) for column in columns)
-    return Table(
-        grid.key, grid.title, grid.note, heads, tuple(sections), spans if any(t for t, _ in spans) else (), grid.first_head
-    )
+    main = tuple(index for index, column in enumerate(columns) if column.main)
+    spans = spans if any(title for title, _ in spans) else ()
+    return Table(grid.key, grid.title, grid.note, heads, tuple(sections), spans, grid.first_head, main)
 
 
 class _Lookup:
@@ -91,10 +94,10 @@ class _Lookup:
 def _cell(row: ResultRow | None, column: GridColumn, best: float | None) -> Cell:
     if row is None:
         return ABSENT
-    cell = number_cell(row, best=best is not None and goodness(row) == best)
-    if column.interval:
-        return Cell(cell.interval) if cell.interval else ABSENT
-    return cell
+    is_best = best is not None and goodness(row) == best
+    if column.factor != 1.0:
+        return Cell(f"{column.factor * row.value:,.1f}".replace(",", "\u202f"), best=is_best)
+    return number_cell(row, best=is_best)
 
 
 def _best(lookup: _Lookup, lines: Sequence[GridLine], column: GridColumn, rank: str) -> float | None:
@@ -107,9 +110,7 @@ def _best(lookup: _Lookup, lines: Sequence[GridLine], column: GridColumn, rank: 
 
 
 def _head(lookup: _Lookup, lines: Sequence[GridLine], column: GridColumn) -> tuple[str, str]:
-    if column.interval:
-        return column.label, ""
     unit = next(row.unit for row in (lookup.row(line, column) for line in lines) if row is not None)
     label = column.label or f"{metric_label(column.metric)} {arrow(column.metric)}".strip()
     named = column.threshold and not column.label
-    return label, threshold_label(column.threshold) if named else unit_label(column.metric, unit)
+    return label, threshold_label(column.threshold) if named else column.unit or unit_label(column.metric, unit)

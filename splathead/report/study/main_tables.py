@@ -45,9 +45,9 @@ def main_table(study: Study, target: str) -> Table | None:
     """The main comparison on one target, both fits side by side."""
     chosen = focus(study.main.where(target=target, views="all", zone="interior"), "raster_mode")
     columns = [
-        GridColumn("rmse"), GridColumn("rmse", interval=True, label="95 %"), GridColumn("bias"), GridColumn("normal_error", label="normals ↓"),
+        GridColumn("rmse", main=True), GridColumn("bias"), GridColumn("normal_error", label="normals ↓"),
         GridColumn("f_score", threshold="0.25mm"), GridColumn("f_score", threshold="0.5mm"),
-        GridColumn("f_score_auc", threshold=auc_threshold(chosen), label="area under F ↑"),
+        GridColumn("f_score_auc", threshold=auc_threshold(chosen), label="F area ↑"),
     ]  # fmt: skip
     note = f"Interior, all views. {MEAN_NOTE}"
     title = f"Depth against {TARGET_NAMES[target]}"
@@ -101,7 +101,7 @@ def paired_table(study: Study, target: str) -> Table | None:
         lines = [GridLine(method_label(name), {"method": name, "method_b": base}) for name in methods]
         sections.append((f"minus {method_label(base)}", lines))
     columns = [
-        GridColumn("rmse"), GridColumn("rmse", interval=True, label="95 %"), GridColumn("normal_error", label="normals ↓"),
+        GridColumn("rmse", main=True), GridColumn("normal_error", label="normals ↓"),
         GridColumn("f_score", threshold="0.5mm"),
     ]  # fmt: skip
     note = "Paired by view, bootstrapped over identities. Bold: the interval excludes zero."
@@ -111,15 +111,18 @@ def paired_table(study: Study, target: str) -> Table | None:
 
 def cost_table(study: Study) -> Table | None:
     """Parameters, training and inference cost of each method."""
-    training, inference = focus(study.training().first_seed(), "target"), study.inference().first_seed()
+    training, inference = study.training(), study.inference()
     rows = Results(tuple(replace(row, experiment="training") for row in training.rows) + inference.rows)
     train, apply = {"experiment": "training"}, {"experiment": "inference"}
     groups = [
         ("training", [
-            GridColumn("parameters", train), GridColumn("seconds", train, label="time"),
+            GridColumn("parameters", train), GridColumn("seconds", train, label="time", factor=1 / 60, unit="min"),
             GridColumn("throughput", train), GridColumn("peak_memory", train, label="memory"),
         ]),
-        ("one 1024 map", [GridColumn("seconds", apply, label="time"), GridColumn("peak_memory", apply, label="memory")]),
+        ("one 1024 map", [
+            GridColumn("seconds", apply, label="time", factor=1000, unit="ms"),
+            GridColumn("peak_memory", apply, label="memory"),
+        ]),
     ]  # fmt: skip
     methods = sorted(rows.where(metric=("parameters", "seconds")).distinct("method"), key=method_order)
     lines = [GridLine(method_label(name), {"method": name}) for name in methods]
@@ -186,8 +189,7 @@ def long_table(study: Study, target: str = "render") -> Table | None:
     )
     rows = Results((*renamed, *(replace(row, dataset="") for row in short.rows))).where(target=target)
     columns = [
-        GridColumn("rmse"),
-        GridColumn("rmse", interval=True, label="95 %"),
+        GridColumn("rmse", main=True),
         GridColumn("psnr"),
         GridColumn("normal_error"),
     ]

@@ -12,6 +12,7 @@ from splathead.report.study.ablation_tables import (
     audit_rows,
     cross_rows,
     degradation_label,
+    printed_f,
 )  # fmt: skip
 from splathead.report.study.causes import degradation_order
 from splathead.report.study.data import FITS, Study
@@ -71,13 +72,11 @@ def _drops(psnr: dict) -> dict:
 def audit_figure(study: Study, target: str = "render") -> Figure | None:
     """F-scores as printed, each row with its own script's threshold, beside both thresholds for every row."""
     rows = audit_rows(study).where(target=target, fit=AUDIT_FIT, method_b="")
-    methods = sorted(rows.distinct("method"), key=method_order)
+    methods = sorted((name for name in rows.distinct("method") if name in PRINTED_WITH), key=method_order)
     if not methods:
         return None
-    from splathead.report.claim_list import printed_f
-
     found = {(m, s): printed_f(rows.where(method=m, experiment=s)) for m in methods for s in AUDIT_SETTINGS}
-    figure, (left, right) = new_figure(7.2, 0.28 * len(methods) + 1.3, 2)
+    figure, (left, right) = new_figure(7.2, 0.32 * len(methods) + 1.2, 2)
     for place, method in enumerate(methods):
         setting = PRINTED_WITH.get(method)
         if setting and found[method, setting]:

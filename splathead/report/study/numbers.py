@@ -15,18 +15,34 @@ from collections.abc import Iterator
 
 from splathead.report.claims import DOES_NOT, PARTLY, REPLICATES, UNTESTED, Judged, published, shown_number
 from splathead.report.data import format_number
-from splathead.report.study.ablation_tables import audit_rows, bits_rows, budget_rows, cross_rows, shown_rows
+from splathead.report.study.ablation_tables import audit_rows, bits_rows, budget_rows, cross_rows, printed_f, shown_rows
 from splathead.report.study.causes import causes
-from splathead.report.study.data import FITS, Study, focus
+from splathead.report.study.data import FITS, Study
 from splathead.report.typeset import escape_tex
 from splathead.results import ResultRow
 
 NOT_MEASURED = r"\notmeasured"
 WORDS = {
-    "1024": "full", "256": "low", "6bit": "six bit", "7bit": "seven bit", "8bit": "eight bit", "9bit": "nine bit",
-    "10bit": "ten bit", "16bit": "sixteen bit", "0.1mm": "tenth", "0.25mm": "quarter", "0.5mm": "half", "1mm": "one", "2mm": "two",
-    "normal_error": "normals", "f_score": "f", "f_score_auc": "area f", "hausdorff_95": "hausdorff", "chamfer_l1": "chamfer", "interval_violation": "violation",
-}  # fmt: skip
+    "1024": "full",
+    "256": "low",
+    "6bit": "six bit",
+    "7bit": "seven bit",
+    "8bit": "eight bit",
+    "9bit": "nine bit",
+    "10bit": "ten bit",
+    "16bit": "sixteen bit",
+    "0.1mm": "tenth",
+    "0.25mm": "quarter",
+    "0.5mm": "half",
+    "1mm": "one",
+    "2mm": "two",
+    "normal_error": "normals",
+    "f_score": "f",
+    "f_score_auc": "area f",
+    "hausdorff_95": "hausdorff",
+    "chamfer_l1": "chamfer",
+    "interval_violation": "violation",
+}
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 MAIN_METRICS = (
     "rmse",
@@ -62,8 +78,17 @@ def _spelled(part: str) -> str:
 def numbers(study: Study, judged: list[Judged]) -> dict[str, str]:
     """Macro name -> LaTeX text of every number that the results hold."""
     found: dict[str, str] = {}
-    sources = (_main(study), _budget(study), _cross(study), _bits(study), _normals(study), _audit(study), _cost(study),
-               _counts(study), _claims(judged))  # fmt: skip
+    sources = (
+        _main(study),
+        _budget(study),
+        _cross(study),
+        _bits(study),
+        _normals(study),
+        _audit(study),
+        _cost(study),
+        _counts(study),
+        _claims(judged),
+    )
     for source in sources:
         for name, text in source:
             if found.setdefault(name, text) != text:
@@ -107,10 +132,16 @@ def _budget(study: Study) -> Iterator[tuple[str, str]]:
 
 
 def _cross(study: Study) -> Iterator[tuple[str, str]]:
-    names = {"all pairs of the five": "CrossDrop", "noise": "CrossNoise", "resampled ↔ real render": "CrossRendering",
-             "8-bit code": "CrossCode", "control: bicubic ↔ area": "CrossBicubicArea",
-             "control: bicubic ↔ antialiased bicubic": "CrossBicubicAntialiased", "control: area ↔ real render": "CrossAreaRender",
-             "control: antialiased bicubic ↔ real render": "CrossAntialiasedRender"}  # fmt: skip
+    names = {
+        "all pairs of the five": "CrossDrop",
+        "noise": "CrossNoise",
+        "resampled ↔ real render": "CrossRendering",
+        "8-bit code": "CrossCode",
+        "control: bicubic ↔ area": "CrossBicubicArea",
+        "control: bicubic ↔ antialiased bicubic": "CrossBicubicAntialiased",
+        "control: area ↔ real render": "CrossAreaRender",
+        "control: antialiased bicubic ↔ real render": "CrossAntialiasedRender",
+    }
     for fit in FITS:
         for cause in causes(cross_rows(study).where(fit=fit, method="unet")):
             yield macro_name(names[cause.label], fit), escape_tex(format_number("psnr", "dB", cause.drop))
@@ -133,8 +164,6 @@ def _normals(study: Study) -> Iterator[tuple[str, str]]:
 
 
 def _audit(study: Study) -> Iterator[tuple[str, str]]:
-    from splathead.report.claim_list import printed_f
-
     rows = audit_rows(study).where(target="render", method_b="")
     for setting in ("a", "b"):
         for fit in FITS:
@@ -145,9 +174,9 @@ def _audit(study: Study) -> Iterator[tuple[str, str]]:
 
 
 def _cost(study: Study) -> Iterator[tuple[str, str]]:
-    for row in focus(study.training().first_seed(), "target").rows:
+    for row in study.training().rows:
         yield from _of_row(macro_name("cost", row.metric, row.method), row)
-    for row in study.inference().first_seed().rows:
+    for row in study.inference().rows:
         name = macro_name("inference", row.metric, row.method)
         if row.metric == "seconds":
             yield name + "Ms", f"{1000 * row.value:.1f}"
