@@ -16,16 +16,12 @@ from splathead.evaluation.scores import ScoreKey, ScoreSheet
 from splathead.evaluation.stage import Evaluation, run_evaluation
 from splathead.evaluation.summary import Column
 from splathead.evaluation.views import Method, View, spread_views
-from splathead.metrics.mesh import THRESHOLDS_MM, THRESHOLDS_PERCENT, MeshScores, MeshSettings, SurfaceTruth, evaluate_mesh
+from splathead.metrics.mesh import TABLE_THRESHOLDS, MeshScores, MeshSettings, SurfaceTruth, evaluate_mesh
 from splathead.metrics.surface import Surface
-from splathead.results import threshold_text
 from splathead.samples import Sample, subject_folder
 
 CEILING = "true_depth"
 SCALARS = ("chamfer_l1", "hausdorff", "hausdorff_95", "normal_consistency")
-TABLE_THRESHOLDS = {threshold_text(v, "mm") for v in THRESHOLDS_MM} | {threshold_text(v, "%diag") for v in THRESHOLDS_PERCENT}
-"""Precision and recall are reported at these, the F-score along the whole curve."""
-
 
 def score_mesh(config: Config, methods: Sequence[Method], samples: Sequence[Sample]) -> ScoreSheet:
     """Scores of ``evaluate.mesh_views`` of one head's samples (of one variant) against every target that it has."""
@@ -83,7 +79,7 @@ def _flat(sheet: ScoreSheet, zone: str, scores: MeshScores, curve_end: str) -> d
     flat = {sheet.key(metric, zone): getattr(scores, metric) for metric in SCALARS}
     flat[sheet.key("f_score_auc", zone, curve_end)] = scores.f_score_auc
     for metric in ("precision", "recall", "f_score"):
-        for threshold, share in getattr(scores, metric).items():
+        for threshold, share in getattr(scores, metric).items():  # the F-score along the whole curve
             if metric == "f_score" or threshold in TABLE_THRESHOLDS:
                 flat[sheet.key(metric, zone, threshold)] = share
     return flat

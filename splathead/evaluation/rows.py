@@ -11,6 +11,7 @@ import numpy as np
 from splathead.config import Config
 from splathead.evaluation.scores import ScoreKey, ScoreSheet
 from splathead.evaluation.views import Method
+from splathead.metrics.mesh import TABLE_THRESHOLDS
 from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
 
@@ -137,7 +138,7 @@ class _RowMaker:
             return []
         means = scores.identity_means()
         defined = ~np.isnan(means)
-        wanted = [k for k, key in enumerate(self.keys) if "method_b" not in columns or key.metric in PAIRED_METRICS]
+        wanted = [k for k, key in enumerate(self.keys) if self._used(key, paired="method_b" in columns)]
         by_people: dict[bytes, list[int]] = defaultdict(list)  # measures that are defined for the same people
         for k in wanted:
             if defined[:, k].any():
@@ -150,3 +151,10 @@ class _RowMaker:
                 estimate = dict(zip(("value", "ci_low", "ci_high") if len(part) > 1 else ("value",), numbers))
                 rows.append(ResultRow(**self.columns, **columns, **self.keys[k]._asdict(), **estimate, n=len(part)))
         return rows
+
+    def _used(self, key: ScoreKey, *, paired: bool) -> bool:
+        """Whether a table or figure uses a measure: whole F-score curves are for all views of a method only."""
+        if paired and key.metric not in PAIRED_METRICS:
+            return False
+        on_curve_only = key.metric == "f_score" and key.threshold not in TABLE_THRESHOLDS
+        return not on_curve_only or (not paired and self.columns["views"] == "all" and key.zone != "silhouette")

@@ -33,6 +33,8 @@ THRESHOLDS_MM = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Thresholds that tables show; the curve contains them."""
 THRESHOLDS_PERCENT = (0.1, 0.5, 1.0)
 """The same in percent of the bounding-box diagonal."""
+TABLE_THRESHOLDS = {threshold_text(v, "mm") for v in THRESHOLDS_MM} | {threshold_text(v, "%diag") for v in THRESHOLDS_PERCENT}
+"""As result rows spell them; the other thresholds of the curve are for figures."""
 CURVE_MM = tuple(round(0.05 * k, 2) for k in range(1, 41))
 CURVE_PERCENT = tuple(round(0.025 * k, 3) for k in range(1, 41))
 
