@@ -10,7 +10,7 @@ import numpy as np
 
 from splathead.config import Config
 from splathead.evaluation.scores import ScoreKey, ScoreSheet
-from splathead.evaluation.views import Method
+from splathead.evaluation.views import RENDERED, Method
 from splathead.metrics.mesh import TABLE_THRESHOLDS
 from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
@@ -77,15 +77,18 @@ def aggregate(
         for views, chosen in (("near_frontal", frontal), ("all", scores)):
             make = _RowMaker(config, keys, {**group, "views": views})
             for folder, found in chosen.items():
-                method = by_folder.get(folder, Method(folder, folder, ""))
-                columns = _labels(method, config) | ({} if folder in by_folder else {"track": ""})
+                method = by_folder.get(folder)  # None for maps that no method made: true depth, an error budget's
+                columns = _labels(folder, method, config)
                 rows += make.rows(found, **columns)
-                for name, reference in _references(method, [by_folder[other] for other in chosen if other in by_folder]):
+                others = [by_folder[other] for other in chosen if other in by_folder]
+                for name, reference in _references(method, others) if method else ():
                     rows += make.rows(found.minus(chosen[reference]), **columns, method_b=name)
     return rows
 
 
-def _labels(method: Method, config: Config) -> dict:
+def _labels(folder: str, method: Method | None, config: Config) -> dict:
+    if method is None:
+        return {"method": folder, "seed": config.seed, "degradation_test": RENDERED}
     return {
         "method": method.name, "track": method.track, "seed": config.seed if method.seed is None else method.seed,
         "degradation_train": method.degradation_train, "degradation_test": method.degradation_test,

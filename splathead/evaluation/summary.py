@@ -63,10 +63,11 @@ def _table(rows: Sequence[ResultRow], columns: Sequence[Column], order: dict[str
     units = [next(row.unit for (_, found), row in values.items() if found == column) for column in shown]
     head = [f"{LABELS[column.metric]}{'@' + column.threshold if column.threshold else ''}" for column in shown]
     second = [" ".join(filter(None, (column.zone, "" if unit == "frac" else unit))) for column, unit in zip(shown, units)]
-    lines = ["".join([f"  {'':16s}", *(f"{text:>15s}" for text in line)]) for line in (head, second)]
+    width = max(16, *(len(name) + 1 for name in names))
+    lines = ["".join([f"  {'':{width}s}", *(f"{text:>15s}" for text in line)]) for line in (head, second)]
     for name in names:
         cells = [values.get((name, column)) for column in shown]
-        lines.append("".join([f"  {name:16s}", *(f"{'-' if row is None else format(row.value, '.4g'):>15s}" for row in cells)]))
+        lines.append("".join([f"  {name:{width}s}", *(f"{'-' if row is None else format(row.value, '.4g'):>15s}" for row in cells)]))
     return lines
 
 

@@ -22,6 +22,8 @@ from splathead.stages import read_record
 
 RAW_SPLAT = "raw_splat"
 """The splats' own high-resolution depth. Against target ``render`` it is the target itself, so it is not scored there."""
+RENDERED = "render"
+"""Input that is rendered from the Gaussians at low resolution, not resampled"""
 SCALES = ("metric", "nominal")
 PREDICT_HINT = "run scripts/06_train_depth_sr.py --only_apply (it predicts the splits val and test)"
 
@@ -75,8 +77,8 @@ class Method:
     guided: bool = False
     degradation_train: str = ""
     """input that it was trained on, where that is not the one of the run"""
-    degradation_test: str = "render"
-    """input that it is applied to; render = rendered from the Gaussians at low resolution, not resampled"""
+    degradation_test: str = RENDERED
+    """input that it is applied to"""
 
     @property
     def is_network(self) -> bool:
