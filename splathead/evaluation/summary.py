@@ -67,7 +67,8 @@ def _table(rows: Sequence[ResultRow], columns: Sequence[Column], order: dict[str
     lines = ["".join([f"  {'':{width}s}", *(f"{text:>15s}" for text in line)]) for line in (head, second)]
     for name in names:
         cells = [values.get((name, column)) for column in shown]
-        lines.append("".join([f"  {name:{width}s}", *(f"{'-' if row is None else format(row.value, '.4g'):>15s}" for row in cells)]))
+        numbers = ("-" if row is None else format(row.value, ".4g") for row in cells)
+        lines.append("".join([f"  {name:{width}s}", *(f"{number:>15s}" for number in numbers)]))
     return lines
 
 
