@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from splathead import cli
-from splathead.config import ReportConfig
+from splathead.config import Config
 from splathead.samples import STAGE_NAMES
 from splathead.stages import Stage
 
@@ -33,7 +33,7 @@ def run() -> None:
 
     config, flags = run.config, run.config.report
     if flags.from_eval and config.trainings:
-        make_paper(config.name, flags)
+        make_paper(config)
         return
     if flags.from_eval:
         paths = build.build_from_eval(config, Path(flags.from_eval), Path(flags.out or "."))
@@ -56,15 +56,16 @@ def run() -> None:
         print(f"results block of {flags.readme} updated")
 
 
-def make_paper(name: str, flags: ReportConfig) -> None:
+def make_paper(config: Config) -> None:
     """Make everything of a study (a configuration with several trainings) from its published results."""
     from splathead.report import build
     from splathead.report.study.build import build_study, readme_block
     from splathead.report.study.data import load_study
 
+    name, flags = config.name, config.report
     folder, eval_folder = Path(flags.out or "."), Path(flags.from_eval)
     study = load_study(eval_folder, name)
-    paths = build_study(study, eval_folder, folder, flags.formats)
+    paths = build_study(study, config, eval_folder, folder)
     print(f"{len(paths)} tables, figures and numbers of {name} in {folder.resolve()}, claims in {eval_folder / 'claims.csv'}")
     if flags.readme:
         figures = os.path.relpath(folder / "figures", Path(flags.readme).parent)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from splathead.config import Config
 from splathead.images import atomic_path
 from splathead.report.claims import claims_csv, claims_table, judge_all
 from splathead.report.figures import save_figure
@@ -26,11 +26,12 @@ def study_tables(study: Study) -> list[Table]:
     return [*main_tables(study), *ablation_tables(study), claims_table(judge_all(study)), *detailed_tables(study)]
 
 
-def build_study(study: Study, eval_folder: Path, folder: Path, formats: Sequence[str]) -> list[Path]:
+def build_study(study: Study, config: Config, eval_folder: Path, folder: Path) -> list[Path]:
     """Write ``tables/``, ``figures/`` and ``numbers.tex`` into ``folder`` and ``claims.csv`` into ``eval_folder``.
 
-    The same results give the same bytes. Tables and figures of ours that the results no longer fill are removed.
-    ``numbers.tex`` defines what ``folder/main.tex`` uses; without that file, every number there is.
+    Numbers come from the results, settings from ``config``; the same results give the same bytes. Tables and figures of
+    ours that the results no longer fill are removed. ``numbers.tex`` defines what ``folder/main.tex`` uses; without that
+    file, every number there is.
     """
     written = []
     for table in study_tables(study):
@@ -38,12 +39,12 @@ def build_study(study: Study, eval_folder: Path, folder: Path, formats: Sequence
         written.append(_write(folder / "tables" / f"{table.key}.tex", latex(table, intervals=intervals)))
         written.append(_write(folder / "tables" / f"{table.key}.md", markdown(table)))
     for key, figure in study_figures(study).items():
-        written += save_figure(figure, folder / "figures", key, formats)
+        written += save_figure(figure, folder / "figures", key, config.report.formats)
     for old in _generated(folder):
         if old not in written:
             old.unlink()
     judged = judge_all(study)
-    found = numbers(study, judged)
+    found = numbers(study, judged, config)
     paper = folder / PAPER_TEX
     used = used_macros(paper.read_text(encoding="utf-8")) if paper.is_file() else sorted(found)
     written.append(_write(folder / "numbers.tex", numbers_tex(found, used)))

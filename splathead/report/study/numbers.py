@@ -5,7 +5,8 @@ against the true surface on vanilla fits, ``\RmseUnetSurfaceVanillaCi`` its inte
 ``Frontal`` after the metric: that zone, or near-frontal views. ``\RmseUnetMinusBilinearSurfaceVanilla`` is a paired
 difference. ``\BudgetRmseSplatFullVanilla`` (``Antialiased`` at the end for the other raster mode), ``\CrossDropVanilla``,
 ``\BitsRmseUnetEightBitVanilla``, ``\NormalsMaeSplatRenderVanilla``, ``\AuditFUnetAVanilla``, ``\CostParametersUnet``,
-``\ClaimFGapFine``, ``\PublishedPsnrUnet`` and counts such as ``\TestIdentities`` follow the same pattern.
+``\ClaimFGapFine``, ``\PublishedPsnrUnet``, settings such as ``\ConfigTrainSteps`` and counts such as
+``\TestIdentities`` follow the same pattern.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from splathead.config import Config
 from splathead.report.claims import DOES_NOT, PARTLY, REPLICATES, UNTESTED, Judged, published, shown_number
 from splathead.report.data import format_number
 from splathead.report.study.ablation_tables import audit_rows, bits_rows, budget_rows, cross_rows, printed_f, shown_rows
 from splathead.report.study.causes import causes
 from splathead.report.study.data import FITS, Study
+from splathead.report.study.settings import setting_numbers, tex_number
 from splathead.report.typeset import escape_tex
 from splathead.results import ResultRow
 
@@ -75,20 +78,13 @@ def _spelled(part: str) -> str:
     return "_".join(WORDS.get(word, word) for word in part.split("_"))
 
 
-def numbers(study: Study, judged: list[Judged]) -> dict[str, str]:
-    """Macro name -> LaTeX text of every number that the results hold."""
+def numbers(study: Study, judged: list[Judged], config: Config) -> dict[str, str]:
+    """Macro name -> LaTeX text of every number that the results and the study's configuration hold."""
     found: dict[str, str] = {}
     sources = (
-        _main(study),
-        _budget(study),
-        _cross(study),
-        _bits(study),
-        _normals(study),
-        _audit(study),
-        _cost(study),
-        _counts(study),
-        _claims(judged),
-    )
+        _main(study), _budget(study), _cross(study), _bits(study), _normals(study), _audit(study), _cost(study), _counts(study),
+        _claims(judged), _settings(config),
+    )  # fmt: skip
     for source in sources:
         for name, text in source:
             if found.setdefault(name, text) != text:
@@ -201,9 +197,14 @@ def _counts(study: Study) -> Iterator[tuple[str, str]]:
         yield "UnetSeeds", str(len(seeds))
 
 
+def _settings(config: Config) -> Iterator[tuple[str, str]]:
+    for parts, text in setting_numbers(config):
+        yield macro_name(*parts), text
+
+
 def _claims(judged: list[Judged]) -> Iterator[tuple[str, str]]:
-    for key, (_, text) in published().items():
-        yield macro_name("published", key), _grouped(text)
+    for key, (value, text) in published().items():
+        yield macro_name("published", key), tex_number(value) if abs(value) >= 1000 or "e" in text else text
     for item in judged:
         name = macro_name("claim", item.claim.key)
         yield f"{name}Verdict", escape_tex(item.verdict)
@@ -216,14 +217,6 @@ def _claims(judged: list[Judged]) -> Iterator[tuple[str, str]]:
         yield macro_name("claims", verdict.replace("here", "")), str(count)
     if judged:
         yield "ClaimCount", str(len(judged))
-
-
-def _grouped(text: str) -> str:
-    """A published number as printed, with thin spaces between thousands and a real exponent."""
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        return rf"\ensuremath{{{mantissa}\times 10^{{{int(exponent)}}}}}"
-    return escape_tex(f"{int(text):,}".replace(",", "\u202f")) if text.isdigit() and len(text) > 4 else text
 
 
 def used_macros(tex: str) -> list[str]:
