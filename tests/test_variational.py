@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from analytic_surfaces import head_view
 
+from splathead.cameras import Camera
 from splathead.images import DepthEncoding, DepthMap
 from splathead.maps.degrade import downsample
+from splathead.maps.fill import extend_depth
 from splathead.maps.normals import normals_from_depth
 from splathead.metrics.zones import compute_zones
 from splathead.models.interpolation import upsample_depth, upsample_mask
@@ -21,11 +23,12 @@ from splathead.training_data import LowResolutionInput, prepare_input
 TIGHT = VariationalSettings(tolerance=1e-7, newton_steps=60, cg_steps=3000)
 
 
-def area_sampled(depth: np.ndarray, mask: np.ndarray, camera, bits: int = 8, scale: int = 4) -> tuple[DepthMap, LowResolutionInput]:
-    low, low_mask = downsample(depth, mask, scale, "area")
-    encoding = DepthEncoding.from_depth(low, low_mask, bits, "mm")
+def area_sampled(depth: np.ndarray, mask: np.ndarray, camera: Camera) -> tuple[DepthMap, LowResolutionInput]:
+    """The 8-bit code of the area means of 4x4 pixels, and what a method sees of it."""
+    low, low_mask = downsample(depth, mask, 4, "area")
+    encoding = DepthEncoding.from_depth(low, low_mask, 8, "mm")
     decoded, _ = encoding.decode(encoding.encode(low, low_mask))
-    lr = DepthMap(decoded, low_mask, encoding, camera.resized(mask.shape[1] // scale), "area mean")
+    lr = DepthMap(decoded, low_mask, encoding, camera.resized(mask.shape[1] // 4), "area mean")
     return lr, prepare_input(lr)
 
 
@@ -97,8 +100,6 @@ def test_agrees_with_a_slow_dense_solver(scale):
 
 
 def prepare_like(values01: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    from splathead.maps.fill import extend_depth
-
     return extend_depth(values01.astype(np.float32), mask)
 
 
@@ -161,7 +162,8 @@ def test_the_default_is_converged():
     lr, prepared = area_sampled(surface.depth, surface.mask, surface.camera)
     interior, step01 = compute_zones(surface.depth).interior, 1 / lr.encoding.steps
     fast = variational_depth(prepared.depth01, lr.mask, 4, step01)
-    slow = variational_depth(prepared.depth01, lr.mask, 4, step01, VariationalSettings(tolerance=1e-5, newton_steps=30, cg_steps=600))
+    settings = VariationalSettings(tolerance=1e-5, newton_steps=30, cg_steps=600)
+    slow = variational_depth(prepared.depth01, lr.mask, 4, step01, settings)
     assert np.sqrt(np.mean((fast - slow)[interior] ** 2)) < 0.03 * step01
 
 
@@ -181,7 +183,7 @@ def test_bad_input_is_refused():
         variational_depth(low, mask[:3], 4, 0.01)
     with pytest.raises(ValueError, match="empty mask"):
         variational_depth(low, ~mask, 4, 0.01)
-    with pytest.raises(ValueError, match="step of the code 0.0"):
+    with pytest.raises(ValueError, match=r"step of the code 0\.0"):
         variational_depth(low, mask, 4, 0.0)
     with pytest.raises(ValueError, match="hinge = 0"):
         VariationalSettings(hinge=0)

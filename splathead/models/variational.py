@@ -2,12 +2,13 @@
 
 Minimised over the pixels z of the head's mask, in steps of the code and lengths of a low-resolution pixel:
 
-    E(z) = sum (z_xx^2 + 2 z_xy^2 + z_yy^2) / scale^2 + hinge * sum_cells max(0, |mean(z) - decoded| - 1/2)^2
+    E(z) = scale^2 sum (z_xx^2 + 2 z_xy^2 + z_yy^2) + hinge * sum_cells max(0, |mean(z) - decoded| - 1/2)^2
 
-The first sum is the thin plate's bending energy (Duchon 1977; Terzopoulos, PAMI 1988) over the stencils that lie wholly
-inside the mask, which makes the boundary free: nothing bends towards what is outside. Stencils across a depth jump
-count neither; what is left undetermined by that (the tilt of a lone cell) stays as bilinear interpolation has it. The second sum is a dead zone: a quantised value says "within half a step", so a mean inside of that costs
-nothing; outside the cost is soft, because a classic rasterisation at low resolution is not an area mean.
+with second differences of neighbouring pixels. The first sum is a thin plate's bending energy (Duchon 1977; Terzopoulos,
+PAMI 1988) over the stencils that lie wholly inside the mask, which makes the boundary free: nothing bends towards what is
+outside. Stencils across a depth jump do not count either; what that leaves undetermined (the tilt of a lone cell) stays as
+bilinear interpolation has it. The second sum is a dead zone: a quantised value says "within half a step", so a mean inside
+of that costs nothing; outside the cost is soft, because a classic rasterisation at low resolution is no area mean.
 
 Solved by a semi-smooth Newton method (Qi and Sun, Mathematical Programming 1993) with conjugate gradients, from the
 low-resolution grid to the high-resolution one (cascadic multigrid, Bornemann and Deuflhard 1996). One core, float64,
@@ -24,6 +25,7 @@ from scipy import sparse
 
 from splathead.maps.fill import extend_depth
 from splathead.models.interpolation import upsample_depth, upsample_mask
+
 
 @dataclass(frozen=True)
 class VariationalSettings:
@@ -61,7 +63,7 @@ def variational_depth(
     Raises ValueError for maps that do not fit together, an empty mask or a step that is not positive.
     """
     if depth01.ndim != 2 or mask.shape != depth01.shape:
-        raise ValueError(f"variational: depth of shape {depth01.shape} and mask of shape {mask.shape}, expected the same [h, w]")
+        raise ValueError(f"variational: depth of shape {depth01.shape}, mask of shape {mask.shape}, expected the same [h, w]")
     if not mask.any():
         raise ValueError("variational: empty mask, there is nothing to super-resolve")
     if not (np.isfinite(step01) and step01 > 0):
@@ -163,8 +165,8 @@ def _solve(problem: _Problem, start: np.ndarray, settings: VariationalSettings) 
         gradient = problem.bending @ z + problem.hinge * (problem.means.T @ excess)
         active = problem.means[np.flatnonzero(excess)]
         step = _conjugate_gradients(problem, active, -gradient, diagonal, settings.cg_steps)
-        mean_step = problem.means @ step
-        length = _line_search(problem, mean, mean_step, float(step @ (problem.bending @ z)), float(step @ (problem.bending @ step)))
+        mean_step, bent = problem.means @ step, problem.bending @ step
+        length = _line_search(problem, mean, mean_step, _dot(z, bent), _dot(step, bent))
         z, mean = z + length * step, mean + length * mean_step
         if length * np.abs(step).max() < settings.tolerance:
             break
@@ -177,26 +179,31 @@ def _conjugate_gradients(
     """About the solution [N] of (B + hinge * active' active) x = right_side, preconditioned by the diagonal."""
     x, r = np.zeros_like(right_side), right_side.copy()
     scaled = r / diagonal
-    p, product = scaled.copy(), float(r @ scaled)
+    p, product = scaled.copy(), _dot(r, scaled)
     goal = 1e-6 * product
     for _ in range(steps):
         if product <= goal:
             break
         image = problem.bending @ p + problem.hinge * (active.T @ (active @ p))
-        length = product / float(p @ image)
+        length = product / _dot(p, image)
         x += length * p
         r -= length * image
         scaled = r / diagonal
-        before, product = product, float(r @ scaled)
+        before, product = product, _dot(r, scaled)
         p = scaled + (product / before) * p
     return x
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Not by BLAS, whose order of summation depends on its number of threads."""
+    return float(np.einsum("i,i->", a, b))
 
 
 def _line_search(problem: _Problem, mean: np.ndarray, mean_step: np.ndarray, slope: float, curvature: float) -> float:
     """The step length at which E is smallest: a root of its derivative, which is piecewise linear and rises."""
 
     def derivative(t: float) -> float:
-        return slope + t * curvature + problem.hinge * float(mean_step @ problem.excess(mean + t * mean_step))
+        return slope + t * curvature + problem.hinge * _dot(mean_step, problem.excess(mean + t * mean_step))
 
     low, high = 0.0, 1.0
     while derivative(high) < 0 and high < 64:
