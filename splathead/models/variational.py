@@ -24,6 +24,7 @@ import numpy as np
 from scipy import sparse
 
 from splathead.maps.fill import extend_depth
+from splathead.metrics.zones import bounding_box
 from splathead.models.interpolation import upsample_depth, upsample_mask
 
 
@@ -70,7 +71,7 @@ def variational_depth(
         raise ValueError(f"variational: step of the code {step01}, expected above 0")
     settings = settings or VariationalSettings()
     result = upsample_depth(depth01, scale, "bilinear")
-    box = _box(mask)
+    box = bounding_box(mask, margin=1)
     cells, known = depth01[box].astype(np.float64) / step01, mask[box]
     jump = settings.jump01 / step01
     factors = [scale]
@@ -86,12 +87,6 @@ def variational_depth(
     corner = tuple(slice(side.start * scale, side.stop * scale) for side in box)
     result[corner][inside] = (surface[inside] * step01).astype(np.float32)
     return result
-
-
-def _box(mask: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the mask with a margin of one cell where there is one."""
-    sides = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return tuple(slice(max(0, int(i[0]) - 1), min(n, int(i[-1]) + 2)) for i, n in zip(sides, mask.shape))
 
 
 def _enlarge(surface: np.ndarray, inside: np.ndarray, factor: int) -> np.ndarray:
