@@ -8,12 +8,12 @@ import numpy as np
 
 from splathead.config import Config
 from splathead.images import load_maps
-from splathead.maps.bilateral import joint_bilateral_normals
-from splathead.maps.render_subject import NORMAL_SCALE, pack_normals
-from splathead.samples import Sample, subject_folder
+from splathead.maps.render_subject import pack_normals
+from splathead.samples import STAGE_NAMES, Sample, stage_folder, subject_folder
 
-DSINE_SUFFIX = "_dsine.npz"
-"""Beside stage 04's maps: ``normal`` as DSINE predicts it, written by stage 10."""
+NORMAL_TARGETS_FOLDER = "normal_targets"
+"""In stage 10's folder: ``<source>/<subject>/<variant>/<view>.npz``, normals that take long to make."""
+PREPARED_NORMALS = ("splat_bilateral", "dsine")
 
 
 def load_guides(config: Config, sample: Sample, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -25,22 +25,18 @@ def load_normal_target(config: Config, sample: Sample, kind: str) -> np.ndarray:
     """Normals [H, W, 3] int8 (times 127, camera axes, 0 = unknown) to supervise with.
 
     ``kind``: ``surface`` (true), ``splat`` (the Gaussians' shortest axes), ``splat_bilateral`` (these, smoothed as in the
-    published study) or ``dsine``.
+    published study) or ``dsine``; stage 10 makes the last two, and FileNotFoundError says so where it has not.
     """
     if kind == "surface":
         path = subject_folder(config, sample.subject) / "truth" / f"{sample.view}.npz"
         normals = load_maps(path, ("normal",))["normal"]
         return normals if normals.dtype == np.int8 else pack_normals(normals)
-    if kind == "dsine":
-        return load_maps(sample.path(config, 4, DSINE_SUFFIX), ("normal",))["normal"]
-    maps = load_maps(sample.path(config, 4, "_hr.npz"), ("normal", "rgb", "mask"))
-    normals = maps["normal"] * maps["mask"][..., None]
-    if kind == "splat":
-        return normals
-    if kind != "splat_bilateral":
-        raise ValueError(f"normal target {kind!r}, expected surface, splat, splat_bilateral or dsine")
-    box = np.ix_(maps["mask"].any(1), maps["mask"].any(0))
-    smooth = np.zeros_like(normals)
-    known = np.any(normals[box] != 0, axis=2)
-    smooth[box] = pack_normals(joint_bilateral_normals(normals[box] / np.float32(NORMAL_SCALE), known, maps["rgb"][box]))
-    return smooth
+    if kind in PREPARED_NORMALS:
+        path = stage_folder(config, 10) / NORMAL_TARGETS_FOLDER / kind / sample.subject / sample.variant / f"{sample.view}.npz"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no normals of {kind}; run scripts/{STAGE_NAMES[10]}.py, which makes them")
+        return load_maps(path, ("normal",))["normal"]
+    if kind != "splat":
+        raise ValueError(f"normal target {kind!r}, expected surface, splat, {' or '.join(PREPARED_NORMALS)}")
+    maps = load_maps(sample.path(config, 4, "_hr.npz"), ("normal", "mask"))
+    return maps["normal"] * maps["mask"][..., None]
