@@ -9,7 +9,7 @@ Published weights also hold what training alone uses: ``Dab.*``, the branch that
 losses, a mixture of experts (22,156 of 457,082 parameters). The network here has the other 434,926.
 
 Published test procedure, as :meth:`DORNet.forward` follows it: depth grows with distance and is 0..1 over the frame's own
-range, low-resolution depth is upsampled bicubically (a = -1/2), colour is 0..1, nothing is padded and the result is not clamped.
+range, low-resolution depth is upsampled bicubically (a = -1/2), colour is 0..1, there is no padding, and no clamp at the end.
 """
 
 from __future__ import annotations
