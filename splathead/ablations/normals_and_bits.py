@@ -14,8 +14,9 @@ from splathead.normals_dsine import find_dsine
 from splathead.training_jobs import TrainingJob
 
 NORMALS, BITS = "normals", "bits"
-PUBLISHED_BITS, PUBLISHED_TARGET = (8, 16), "render"
-"""The published quantisation gap is of these inputs, against the splats' own depth"""
+PUBLISHED_TARGET = "render"
+"""The published study had no other target: what it compared is trained for this one too, where ``train.target`` is another"""
+PUBLISHED_BITS, PUBLISHED_SOURCES = (8, 16), (NO_NORMALS, "splat", "dsine")
 DSINE_NOTE = "dsine_not_available.txt"
 COLUMNS = (Column("rmse", "interior"), Column("normal_error", "interior"), Column("psnr", "interior"))
 
@@ -42,14 +43,14 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     weights = train_networks(ablation, list(trainings.values()))
     lines += [*training_lines(ablation, weights)]
 
-    methods = {source: _normals_method(config, source) for source in normals}
-    trials = [Trial.of_network(methods[source], weights[job.name]) for source, job in normals.items()]
+    methods = {key: _normals_method(config, *key) for key in normals}
+    trials = [Trial.of_network(methods[key], weights[job.name]) for key, job in normals.items()]
     trials.append(Trial(Method("bilinear", "bilinear", config.train.lr_input)))
-    rows = score_trials(ablation, NORMALS, trials, [config.train.target])
+    rows = score_trials(ablation, NORMALS, trials, list(dict.fromkeys(target for target, _ in normals)))
     lines += [*summary_lines(rows, COLUMNS, [*methods.values()]), f"{ablation.name}: {len(rows)} rows in {NORMALS}.csv"]
 
-    trials = [Trial.of_network(_bits_method(config, *key), weights[job.name]) for key, job in bits.items()]
-    trials += [Trial(_bilinear_method(n)) for n in sorted({n for _, n in bits})]
+    trials = [Trial(_bilinear_method(n)) for n in sorted({n for _, n in bits})]
+    trials += [Trial.of_network(_bits_method(config, *key), weights[job.name]) for key, job in bits.items()]
     rows = score_trials(ablation, BITS, trials, list(dict.fromkeys(target for target, _ in bits)))
     for title, found in blocks(rows, "rmse"):
         lines += ["", f"interior RMSE by the bits of the input, {title}", *matrix_lines(found, line=lambda row: row.method)]
@@ -70,23 +71,27 @@ def _sources(ablation: Ablation) -> tuple[list[str], list[str]]:
     return [source for source in sources if source != "dsine"], [f"{ablation.name}: {text}"]
 
 
-def normal_jobs(config: Config, sources: list[str]) -> dict[str, TrainingJob]:
-    """One training for each source of normals, and one without a normal head."""
+def normal_jobs(config: Config, sources: list[str]) -> dict[tuple[str, str], TrainingJob]:
+    """One training for each (target, source of normals): every source and none on ``train.target``, and the published ones on
+    the published target."""
     target, lr_input = config.train.target, config.train.lr_input
-    return {source: unet_job(config, 10, target, lr_input, source) for source in (NO_NORMALS, *sources)}
+    wanted = [(target, source) for source in (NO_NORMALS, *sources)]
+    if target != PUBLISHED_TARGET:
+        wanted += [(PUBLISHED_TARGET, source) for _, source in wanted if source in PUBLISHED_SOURCES]
+    return {(t, source): unet_job(config, 10, t, lr_input, source) for t, source in wanted}
 
 
 def bit_jobs(config: Config) -> dict[tuple[str, int], TrainingJob]:
-    """One training for each (target, bits): all depths on ``train.target``, and the published two on the published target."""
+    """One training for each (target, bits): every depth on ``train.target``, and the published on theirs."""
     target, bits = config.train.target, config.ablations.bits
     wanted = [(target, n) for n in bits]
     wanted += [(PUBLISHED_TARGET, n) for n in PUBLISHED_BITS if n in bits and target != PUBLISHED_TARGET]
     return {(t, n): unet_job(config, 10, t, f"{n}bit") for t, n in wanted}
 
 
-def _normals_method(config: Config, source: str) -> Method:
+def _normals_method(config: Config, target: str, source: str) -> Method:
     name = f"unet_normals_{source}"
-    return Method(name, name, config.train.lr_input, config.train.target, config.seed)
+    return Method(f"{name}-{target}", name, config.train.lr_input, target, config.seed)
 
 
 def _bits_method(config: Config, target: str, bits: int) -> Method:
