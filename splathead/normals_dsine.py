@@ -4,8 +4,8 @@ None of its code is here: ``models/dsine/v02.py`` of the checkout is imported, b
 ``projects/dsine/experiments/exp001_cvpr2024/dsine.txt`` and given the weights
 ``projects/dsine/checkpoints/exp001_cvpr2024/dsine.pt``. DSINE needs the package geffnet and builds its tables on a CUDA device.
 
-Its conventions: intrinsics count the first pixel's centre as 0 (ours: 0.5); normals are unit vectors with x to the left, y up
-and z towards the camera, so ours (x right, y down, z forward) are their negatives.
+Its conventions (its README and ``utils/projection.py``): intrinsics count the first pixel's centre as 0 (ours: 0.5); axes are
+ours (x right, y down, z forward), but normals point away from the camera, so that ours are their negatives.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     trials = [Trial.of_network(methods[key], weights[job.name]) for key, job in normals.items()]
     trials.append(Trial(Method("bilinear", "bilinear", config.train.lr_input)))
     rows = score_trials(ablation, NORMALS, trials, list(dict.fromkeys(target for target, _ in normals)))
-    lines += [*summary_lines(rows, COLUMNS, [*methods.values()]), f"{ablation.name}: {len(rows)} rows in {NORMALS}.csv"]
+    order = list({method.name: method for method in methods.values()}.values())
+    lines += [*summary_lines(rows, COLUMNS, order), f"{ablation.name}: {len(rows)} rows in {NORMALS}.csv"]
 
     trials = [Trial(_bilinear_method(n)) for n in sorted({n for _, n in bits})]
     trials += [Trial.of_network(_bits_method(config, *key), weights[job.name]) for key, job in bits.items()]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from splathead.ablations.networks import Ablation, Trial
 from splathead.config import Config
@@ -24,13 +25,14 @@ from splathead.evaluation.views import Method, View, evaluated_items
 from splathead.images import DepthMap
 from splathead.maps.low_resolution import load_low_resolution
 from splathead.prediction import TrainedNetwork, interpolate_depth, load_network
-from splathead.predictors import WORKERS_PER_GPU
 from splathead.results import ResultRow, read_results, write_results
 from splathead.samples import Sample
 from splathead.stages import Stage
 
 REFERENCE_INPUT = "8bit"
 NETWORKS_HELD = 32
+WORKER_GPU_BYTES = 2 * 2**30
+"""GPU memory that one scoring process may need: its context, the networks, a UNet's maps at 1024"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,14 @@ def _network(path: Path, _sha256: str, device: str) -> TrainedNetwork:
     return load_network(path, device)
 
 
+def _workers(config: Config, jobs: int) -> int:
+    """Processes that score, at most ``jobs``: most of their time is the CPU's, so a GPU takes as many as fit its memory."""
+    gpus = gpu_count(config.device)
+    if not gpus:
+        return jobs
+    return min(jobs, gpus * max(1, torch.cuda.get_device_properties(0).total_memory // WORKER_GPU_BYTES))
+
+
 def _score_item(config: Config, trials: Sequence[Trial], items: dict[str, list[Sample]], item: str, out_dir: Path) -> None:
     samples = items[item]
     sheet = ScoreSheet.of(config, samples[0])
@@ -98,9 +108,8 @@ def score_trials(ablation: Ablation, experiment: str, trials: Sequence[Trial], t
     if part.finished and path.is_file():
         ablation.parts.append(part)
         return read_results(path)
-    gpus = gpu_count(config.device)
-    workers = min(ablation.jobs, WORKERS_PER_GPU * gpus) if gpus else ablation.jobs
-    part.run_items(functools.partial(_score_item, config, trials, items), items, jobs=workers, unit="head", gpus=gpus)
+    work, workers = functools.partial(_score_item, config, trials, items), _workers(config, ablation.jobs)
+    part.run_items(work, items, jobs=workers, unit="head", gpus=gpu_count(config.device))
     sheets = [ScoreSheet.read(part.folder / item) for item in items]
     rows = aggregate(config, sheets, [trial.method for trial in trials], part.record["fingerprint"], experiment)
     if not rows:
