@@ -77,7 +77,8 @@ def figure_bytes(figure: Figure, suffix: str) -> bytes:
 
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports every glyph at level INFO
     buffer = io.BytesIO()
-    if figure.get_layout_engine() is not None:  # once, not at every save
+    if figure.get_layout_engine() is not None:  # not at every save; the second pass knows the labels that the first one set
+        figure.draw_without_rendering()
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     with matplotlib.rc_context(STYLE):

@@ -138,9 +138,8 @@ def normals_table(study: Study) -> Table | None:
         chosen = rows.where(target=target)
         lines = [GridLine(label, {"method": f"unet_normals_{name}"}, "all") for name, label in NORMAL_SOURCES.items()]
         columns = [
-            GridColumn("rmse", main=True),
-            GridColumn("mae"),
-            GridColumn("normal_error"),
+            GridColumn("mae", main=True),
+            GridColumn("normal_error", label="normals ↓"),
         ]
         grid = Grid("normals", "", "", fit_groups(columns), [(f"against {TARGET_NAMES[target]}", lines)], "normals from")
         made.append(build_grid(grid, chosen))

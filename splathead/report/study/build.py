@@ -35,7 +35,7 @@ def build_study(study: Study, config: Config, eval_folder: Path, folder: Path) -
     """
     written = []
     for table in study_tables(study):
-        intervals = table.key.startswith(("detail_", "real_"))
+        intervals = table.key.startswith("detail_")
         written.append(_write(folder / "tables" / f"{table.key}.tex", latex(table, intervals=intervals)))
         written.append(_write(folder / "tables" / f"{table.key}.md", markdown(table)))
     for key, figure in study_figures(study).items():

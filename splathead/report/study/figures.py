@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from splathead.report.data import CEILING, TARGET_NAMES, Results, method_label, method_order
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIT_COLOURS = {"vanilla": "#D55E00", "regularised": "#0072B2"}
+COLUMN_IN = 4.8
+"""Width of figures that the paper shows in one column, with smaller text then"""
 SMALL = 7
-SHORT_TARGETS = {"surface": "the true surface", "render": "the splats' own depth"}
+SHORT_TARGETS = {"surface": "true surface", "render": "splat render"}
 OUTLIER = 8
 """Differences this many times the median size are named at the panel's edge instead of stretching its axis."""
 
@@ -33,7 +35,7 @@ def budget_figure(study: Study) -> Figure | None:
     found = rows.index("method", "fit", "raster_mode")
     titles = list(dict.fromkeys(title for title, _, _ in links))
     places = [index + 0.7 * titles.index(title) for index, (title, _, _) in enumerate(links)]
-    figure, (axis,) = new_figure(6.6, 0.42 * len(links) + 1.3)
+    figure, (axis,) = new_figure(COLUMN_IN, 0.4 * len(links) + 1.2)
     for offset, fit in ((-0.19, "vanilla"), (0.19, "regularised")):
         for place, (_, name, _) in zip(places, links):
             _budget_bar(axis, place + offset, found.get((name, fit, "classic")), found.get((name, fit, "antialiased")), fit)
@@ -63,34 +65,36 @@ def _budget_bar(axis: Axes, place: float, classic: ResultRow | None, antialiased
 
 
 def f_curves_figure(study: Study) -> Figure | None:
-    """F over the threshold for every method: a row of panels per target, a column per fit."""
+    """F over the threshold for every method: a panel for each target and fit."""
     rows = study.main.where(metric="f_score", views="all", zone="interior", method_b="")
     rows = Results(tuple(row for row in rows.rows if row.threshold.endswith("mm") and row.method != CEILING))
-    targets = [target for target in TARGET_NAMES if len(rows.where(target=target))]
-    if not targets:
+    panels = [(target, fit) for target in TARGET_NAMES for fit in FITS if len(rows.where(target=target, fit=fit))]
+    if not panels:
         return None
     methods = sorted(rows.distinct("method"), key=method_order)
-    figure, axes = new_figure(7.2, 2.6 * len(targets) + 0.3, len(FITS), len(targets))
-    for index, axis in enumerate(axes):
-        target, fit = targets[index // len(FITS)], FITS[index % len(FITS)]
-        for method in methods:
-            chosen = rows.where(target=target, fit=fit, method=method).rows
-            curve = sorted((parse_threshold(row.threshold)[0], row.value) for row in chosen)
-            if curve:
-                style = LINE_STYLES.get(method, "-")
-                axis.plot(*zip(*curve), style, color=method_colour(method, methods), lw=1.3, label=method_label(method))
-        axis.set_title(f"{fit} fit, against {SHORT_TARGETS[target]}", **(TITLE | {"fontsize": 8}))
-        axis.set(xscale="log", xlim=(0.05, 2), ylim=(0, 1))
-        axis.set_xticks([0.05, 0.1, 0.25, 0.5, 1, 2], ["0.05", "0.1", "0.25", "0.5", "1", "2"])
-        axis.set_xticks([], minor=True)
-        axis.set_xlabel("threshold τ (mm)" if index // len(FITS) == len(targets) - 1 else "")
-        axis.set_ylabel("F-score" if index % len(FITS) == 0 else "")
-    shown = dict(pair for axis in axes for pair in zip(*axis.get_legend_handles_labels()[::-1]))
+    figure, axes = new_figure(9.6, 3.5, len(panels))
+    for axis, (target, fit) in zip(axes, panels):
+        _f_curves(axis, rows.where(target=target, fit=fit), methods)
+        axis.set_title(f"{SHORT_TARGETS[target]}, {fit}", **TITLE)
+        if axis is axes[0]:
+            axis.set_ylabel("F-score")
+        else:
+            axis.set_yticklabels([])
+    shown = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels())}
     labels = [method_label(method) for method in methods if method_label(method) in shown]
-    figure.legend(
-        [shown[label] for label in labels], labels, frameon=False, fontsize=SMALL, loc="outside lower center", ncols=4
-    )
+    figure.legend([shown[label] for label in labels], labels, frameon=False, fontsize=8, loc="outside lower center", ncols=6)
     return figure
+
+
+def _f_curves(axis: Axes, rows: Results, methods: Sequence[str]) -> None:
+    for method in methods:
+        curve = sorted((parse_threshold(row.threshold)[0], row.value) for row in rows.where(method=method).rows)
+        if curve:
+            style, colour = LINE_STYLES.get(method, "-"), method_colour(method, methods)
+            axis.plot(*zip(*curve), style, color=colour, lw=1.3, label=method_label(method))
+    axis.set(xscale="log", xlim=(0.05, 2), ylim=(0, 1), xlabel="threshold τ (mm)")
+    axis.set_xticks([0.05, 0.1, 0.25, 0.5, 1, 2], ["0.05", "0.1", "0.25", "0.5", "1", "2"])
+    axis.set_xticks([], minor=True)
 
 
 def bits_figure(study: Study) -> Figure | None:
@@ -103,7 +107,7 @@ def bits_figure(study: Study) -> Figure | None:
     ]
     if not metrics:
         return None
-    figure, axes = new_figure(3.5 * len(metrics), 2.6, len(metrics))
+    figure, axes = new_figure(COLUMN_IN, 2.3, len(metrics))
     for axis, (metric, label) in zip(axes, metrics):
         for fit in FITS:
             for method in sorted(rows.distinct("method"), key=method_order):

@@ -43,15 +43,20 @@ def auc_threshold(results: Results) -> str:
 
 def main_table(study: Study, target: str) -> Table | None:
     """The main comparison on one target, both fits side by side."""
-    chosen = focus(study.main.where(target=target, views="all", zone="interior"), "raster_mode")
+    title = f"Depth against {TARGET_NAMES[target]}"
+    return comparison_table(study.main, target, f"main_{target}", title)
+
+
+def comparison_table(rows: Results, target: str, key: str, title: str) -> Table | None:
+    """Errors, normals and F of every method on one target, both fits side by side."""
+    chosen = rows.where(target=target, views="all", zone="interior")
     columns = [
         GridColumn("rmse", main=True), GridColumn("bias"), GridColumn("normal_error", label="normals ↓"),
         GridColumn("f_score", threshold="0.25mm"), GridColumn("f_score", threshold="0.5mm"),
         GridColumn("f_score_auc", threshold=auc_threshold(chosen), label="F area ↑"),
     ]  # fmt: skip
     note = f"Interior, all views. {MEAN_NOTE}"
-    title = f"Depth against {TARGET_NAMES[target]}"
-    return build_grid(Grid(f"main_{target}", title, note, fit_groups(columns), method_lines(chosen)), chosen)
+    return build_grid(Grid(key, title, note, fit_groups(columns), method_lines(chosen)), chosen)
 
 
 def detailed_tables(study: Study) -> list[Table]:
@@ -168,12 +173,37 @@ def real_head_tables(study: Study) -> list[Table]:
     """Depth errors where a head has truth, agreement of views where it has none, and fused meshes."""
     tables = []
     for prefix, rows in study.real_heads().items():
-        rows = focus(rows.first_seed(), "raster_mode")
-        made = [detailed_table(rows, target, "all") for target in TARGET_NAMES] + [consistency_table(rows), fused_table(rows)]
-        for table in (table for table in made if table is not None):
-            key = f"real_{prefix}_{table.key.removesuffix('_all')}"
-            tables.append(replace(table, key=key, title=f"{REAL_HEADS[prefix]}: {table.title[0].lower()}{table.title[1:]}"))
-    return tables
+        rows, name = focus(rows.first_seed(), "raster_mode"), REAL_HEADS[prefix]
+        for target in TARGET_NAMES:
+            title = f"{name}: depth against {TARGET_NAMES[target]}"
+            tables.append(comparison_table(rows.where(experiment="main"), target, f"real_{prefix}_{target}", title))
+        for table in (consistency_table(rows), fused_table(rows)):
+            if table is not None:
+                title = f"{name}: {table.title[0].lower()}{table.title[1:]}"
+                tables.append(replace(table, key=f"real_{prefix}_{table.key}", title=title))
+    return [table for table in tables if table is not None]
+
+
+def real_heads_table(study: Study) -> Table | None:
+    """All real heads at a glance: error against the scan's surface, disagreement of views on the others."""
+    heads = {prefix: focus(rows.first_seed(), "raster_mode", "views", "zone") for prefix, rows in study.real_heads().items()}
+    rows = Results(tuple(replace(row, experiment=prefix, dataset="") for prefix, found in heads.items() for row in found.rows))
+    rows = rows.where(target=("", "surface"), metric=("rmse", "consistency"))
+    columns = [
+        (
+            REAL_HEADS["scan"],
+            [GridColumn("rmse", {"experiment": "scan", "fit": fit, "target": "surface"}, label=fit) for fit in FITS],
+        )
+    ]
+    for prefix in ("capture", "lam"):
+        fits = heads[prefix].distinct("fit") if prefix in heads else []
+        columns.append((REAL_HEADS[prefix], [
+            GridColumn("consistency", {"experiment": prefix, "fit": fit}, label=fit or "imported") for fit in fits
+        ]))  # fmt: skip
+    methods = sorted((name for name in rows.distinct("method") if name != CEILING), key=method_order)
+    lines = [GridLine(method_label(name), {"method": name}) for name in methods]
+    note = "Scan: RMSE against its surface, interior. Others: disagreement of views, % of the diagonal; they have no truth."
+    return build_grid(Grid("real_heads", "Real heads", note, columns, [("", lines)]), rows)
 
 
 def long_table(study: Study, target: str = "render") -> Table | None:
@@ -204,5 +234,5 @@ def main_tables(study: Study) -> list[Table]:
     tables += [zone_table(study, target, fit) for target in TARGET_NAMES for fit in FITS]
     tables += [paired_table(study, target) for target in TARGET_NAMES]
     tables += [cost_table(study), seeds_table(study), datasets_table(study), long_table(study)]
-    tables += real_head_tables(study)
+    tables += [real_heads_table(study), *real_head_tables(study)]
     return [table for table in tables if table is not None]

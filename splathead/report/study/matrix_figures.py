@@ -16,7 +16,7 @@ from splathead.report.study.ablation_tables import (
 )  # fmt: skip
 from splathead.report.study.causes import degradation_order
 from splathead.report.study.data import FITS, Study
-from splathead.report.study.figures import bits_figure, budget_figure, cost_figure, f_curves_figure, paired_figure
+from splathead.report.study.figures import COLUMN_IN, bits_figure, budget_figure, cost_figure, f_curves_figure, paired_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def audit_figure(study: Study, target: str = "render") -> Figure | None:
     if not methods:
         return None
     found = {(m, s): printed_f(rows.where(method=m, experiment=s)) for m in methods for s in AUDIT_SETTINGS}
-    figure, (left, right) = new_figure(7.2, 0.32 * len(methods) + 1.2, 2)
+    figure, (left, right) = new_figure(COLUMN_IN, 0.3 * len(methods) + 1.1, 2)
     for place, method in enumerate(methods):
         setting = PRINTED_WITH.get(method)
         if setting and found[method, setting]:
@@ -85,7 +85,7 @@ def audit_figure(study: Study, target: str = "render") -> Figure | None:
         right.plot([value for value, _ in values], [place] * len(values), color=LINE_COLOUR, lw=1)
         for value, name in values:
             right.plot([value], [place], "o", color=SETTING_COLOURS[name], ms=6)
-    for axis, title in ((left, "thresholds mixed, as published"), (right, "one threshold for every method")):
+    for axis, title in ((left, "mixed as published"), (right, "one for every method")):
         axis.set(xlim=(0, 1.08), ylim=(len(methods) - 0.5, -0.5), xlabel="F-score")
         axis.set_yticks(range(len(methods)), [method_label(name) for name in methods] if axis is left else [])
         axis.grid(axis="y", visible=False)

@@ -221,7 +221,7 @@ def _claims(judged: list[Judged]) -> Iterator[tuple[str, str]]:
 
 def used_macros(tex: str) -> list[str]:
     """Names of our macros that a LaTeX text uses outside of comments, sorted."""
-    text = re.sub(r"(?<!\\)%.*", "", tex)
+    text = re.sub(r"(?<!\\)%.*", "", tex).replace("\\\\", " ")  # a line break is no macro
     return sorted(set(MACRO.findall(text)) - LATEX_MACROS)
 
 
