@@ -31,6 +31,8 @@ from splathead.stages import Stage
 
 REFERENCE_INPUT = "8bit"
 NETWORKS_HELD = 32
+LEFT_OUT = ("interval_violation", "interval_excess")
+"""They compare with the 8-bit render's code, which most of these networks have not seen."""
 WORKER_GPU_BYTES = 2 * 2**30
 """GPU memory that one scoring process may need: its context, the networks, a UNet's maps at 1024"""
 
@@ -112,6 +114,7 @@ def score_trials(ablation: Ablation, experiment: str, trials: Sequence[Trial], t
     part.run_items(work, items, jobs=workers, unit="head", gpus=gpu_count(config.device))
     sheets = [ScoreSheet.read(part.folder / item) for item in items]
     rows = aggregate(config, sheets, [trial.method for trial in trials], part.record["fingerprint"], experiment)
+    rows = [row for row in rows if row.metric not in LEFT_OUT]
     if not rows:
         raise ValueError(f"{ablation.name}: nothing to score: no head has a target among {', '.join(targets)}")
     write_results(path, rows)
