@@ -18,7 +18,7 @@ import torch
 from splathead.ablations.networks import Ablation, Trial
 from splathead.config import Config
 from splathead.devices import compute_device, gpu_count
-from splathead.evaluation.depth import _score_view
+from splathead.evaluation.depth import score_view
 from splathead.evaluation.rows import aggregate
 from splathead.evaluation.scores import ScoreSheet
 from splathead.evaluation.views import Method, View, evaluated_items
@@ -84,7 +84,7 @@ def _score_item(config: Config, trials: Sequence[Trial], items: dict[str, list[S
     samples = items[item]
     sheet = ScoreSheet.of(config, samples[0])
     for sample in samples:
-        _score_view(sheet, LiveView.of(config, sample, trials), [trial.method for trial in trials])
+        score_view(sheet, LiveView.of(config, sample, trials), [trial.method for trial in trials])
     sheet.write(out_dir)
 
 

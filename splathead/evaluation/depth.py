@@ -25,13 +25,13 @@ def score_depth(config: Config, methods: Sequence[Method], samples: Sequence[Sam
     for sample in samples if input_stage(config) == 5 else ():
         view = View.load(config, sample)
         has_truth |= "surface" in view.pair.targets
-        _score_view(sheet, view, methods)
+        score_view(sheet, view, methods)
     if not has_truth:
         _score_consistency(sheet, config, methods, samples)
     return sheet
 
 
-def _score_view(sheet: ScoreSheet, view: View, methods: Sequence[Method]) -> None:
+def score_view(sheet: ScoreSheet, view: View, methods: Sequence[Method]) -> None:
     encoding, zones = view.pair.lr.encoding, sheet.scale.zones(view.config)
     truths = {
         name: DepthTruth.build(target.depth, view.pair.camera, view.bilinear, view.code, encoding, zones)

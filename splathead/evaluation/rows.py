@@ -16,7 +16,7 @@ from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
 
 EXPERIMENT = "main"
-REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet")
+REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "unet_normals_none")
 """Methods that every network (and what else ``COMPARED`` names) is compared with, paired by view."""
 COMPARED = ("variational", "dornet_nyu")
 PAIRED_METRICS = {

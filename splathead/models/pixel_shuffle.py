@@ -1,0 +1,67 @@
+"""What the sub-pixel networks share: upsampling stages, ICNR initialisation, a full-precision tail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from splathead.models.interpolation import upsample
+
+BASES = ("bicubic", "bilinear")
+RESIDUAL_WEIGHT = 0.5
+"""Published: the network's output is halved before it is added to the base."""
+
+
+def check_base(base: str, scale: int, output_margin: float) -> None:
+    """ValueError unless ``base`` is an interpolation that a residual can be added to, and the others make sense."""
+    if base not in BASES:
+        raise ValueError(f"base {base!r}, expected {' or '.join(BASES)}")
+    if scale < 1 or output_margin < 0:
+        raise ValueError(f"scale {scale} and output_margin {output_margin}, expected at least 1 and at least 0")
+
+
+def upsampling_factors(scale: int) -> list[int]:
+    """Factors of the sub-pixel stages: twos for powers of two, one three for 3; other scales are a ValueError."""
+    if scale == 3:
+        return [3]
+    if scale < 1 or scale & (scale - 1):
+        raise ValueError(f"scale factor {scale}, expected 1, 2, 3, 4, 8 or another power of two")
+    return [2] * (scale.bit_length() - 1)
+
+
+def icnr_(convolution: nn.Conv2d, factor: int) -> None:
+    """Initialise a convolution in front of a pixel shuffle so that its ``factor``^2 sub-pixels start equal.
+
+    ICNR (Aitken et al. 2017, arXiv:1707.02937): the shuffle then starts as nearest-neighbour enlargement, without a
+    checkerboard. Biases are made equal likewise.
+    """
+    with torch.no_grad():
+        first = convolution.weight[:: factor**2].clone()
+        convolution.weight.copy_(first.repeat_interleave(factor**2, dim=0))
+        convolution.bias.copy_(convolution.bias[:: factor**2].clone().repeat_interleave(factor**2))
+
+
+def subpixel_upsampler(channels: int, scale: int, *, icnr: bool, activation: Callable[[], nn.Module] | None) -> nn.Sequential:
+    """3x3 convolution and pixel shuffle (Shi et al., CVPR 2016) for each factor, with an activation after each."""
+    layers: list[nn.Module] = []
+    for factor in upsampling_factors(scale):
+        convolution = nn.Conv2d(channels, channels * factor**2, 3, padding=1)
+        if icnr:
+            icnr_(convolution, factor)
+        layers += [convolution, nn.PixelShuffle(factor)] + ([activation()] if activation else [])
+    return nn.Sequential(*layers)
+
+
+def exact_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
+    """A convolution in float32 whatever autocast is active, without TF32: the output is a small fraction of a code step."""
+    with torch.autocast(features.device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return F.conv2d(features.float(), convolution.weight, convolution.bias, padding=convolution.padding)
+
+
+def interpolated_base(lr_depth01: Tensor, scale: int, base: str) -> Tensor:
+    """The base that a residual is added to, in float32, clamped to near..far."""
+    with torch.autocast(lr_depth01.device.type, enabled=False):
+        return upsample(lr_depth01.float(), scale, base).clamp(0.0, 1.0)
