@@ -77,11 +77,10 @@ def figure_bytes(figure: Figure, suffix: str) -> bytes:
 
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports every glyph at level INFO
     buffer = io.BytesIO()
-    if figure.get_layout_engine() is not None:  # not at every save; the second pass knows the labels that the first one set
-        figure.draw_without_rendering()
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
     with matplotlib.rc_context(STYLE):
+        if figure.get_layout_engine() is not None:  # once, not at every save
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         options = {"pil_kwargs": {"compress_level": 4}} if suffix == "png" else {}
         figure.savefig(buffer, format=suffix, dpi=160, metadata=NO_DATES[suffix], transparent=suffix == "svg", **options)
     return buffer.getvalue()

@@ -36,9 +36,13 @@ def budget_figure(study: Study) -> Figure | None:
     titles = list(dict.fromkeys(title for title, _, _ in links))
     places = [index + 0.7 * titles.index(title) for index, (title, _, _) in enumerate(links)]
     figure, (axis,) = new_figure(COLUMN_IN, 0.4 * len(links) + 1.2)
-    for offset, fit in ((-0.19, "vanilla"), (0.19, "regularised")):
-        for place, (_, name, _) in zip(places, links):
-            _budget_bar(axis, place + offset, found.get((name, fit, "classic")), found.get((name, fit, "antialiased")), fit)
+    for place, (_, name, _) in zip(places, links):
+        if name.startswith("truth"):  # the same map whatever the fit
+            _budget_bar(axis, place, found.get((name, FITS[0], "classic")), None, LINE_COLOUR)
+            continue
+        for offset, fit in ((-0.19, "vanilla"), (0.19, "regularised")):
+            classic, antialiased = (found.get((name, fit, mode)) for mode in ("classic", "antialiased"))
+            _budget_bar(axis, place + offset, classic, antialiased, FIT_COLOURS[fit])
     for title in titles:
         first = next(place for place, link in zip(places, links) if link[0] == title)
         axis.text(0, first - 0.62, title, fontsize=8, fontweight="bold", va="center", ha="left")
@@ -48,14 +52,14 @@ def budget_figure(study: Study) -> Figure | None:
     axis.set_xlabel("RMSE against the true surface, interior (mm)")
     handles = [axis.barh(0, 0, color=colour, label=f"{fit} fit") for fit, colour in FIT_COLOURS.items()]
     handles += axis.plot([], [], "D", color="white", mec=TEXT_COLOUR, ms=4, label="antialiased rendering")
-    axis.margins(x=0.1)
+    axis.margins(x=0.14)
     figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside upper right", ncols=3)
     return figure
 
 
-def _budget_bar(axis: Axes, place: float, classic: ResultRow | None, antialiased: ResultRow | None, fit: str) -> None:
+def _budget_bar(axis: Axes, place: float, classic: ResultRow | None, antialiased: ResultRow | None, colour: str) -> None:
     if classic is not None:
-        axis.barh(place, classic.value, height=0.34, color=FIT_COLOURS[fit])
+        axis.barh(place, classic.value, height=0.34, color=colour)
         ends = [classic.value, antialiased.value if antialiased is not None else 0]
         axis.annotate(
             f"{classic.value:.2f}", (max(ends), place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=SMALL

@@ -85,7 +85,7 @@ def audit_figure(study: Study, target: str = "render") -> Figure | None:
         right.plot([value for value, _ in values], [place] * len(values), color=LINE_COLOUR, lw=1)
         for value, name in values:
             right.plot([value], [place], "o", color=SETTING_COLOURS[name], ms=6)
-    for axis, title in ((left, "mixed as published"), (right, "one for every method")):
+    for axis, title in ((left, "mixed as published"), (right, "one threshold for all")):
         axis.set(xlim=(0, 1.08), ylim=(len(methods) - 0.5, -0.5), xlabel="F-score")
         axis.set_yticks(range(len(methods)), [method_label(name) for name in methods] if axis is left else [])
         axis.grid(axis="y", visible=False)
