@@ -57,7 +57,9 @@ def subpixel_upsampler(channels: int, scale: int, *, icnr: bool, activation: Cal
 
 def exact_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
     """A convolution in float32 whatever autocast is active, without TF32: the output is a small fraction of a code step."""
-    with torch.autocast(features.device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    cudnn = torch.backends.cudnn
+    exact = cudnn.flags(enabled=True, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
+    with torch.autocast(features.device.type, enabled=False), exact:
         return F.conv2d(features.float(), convolution.weight, convolution.bias, padding=convolution.padding)
 
 
