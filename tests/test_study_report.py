@@ -28,7 +28,7 @@ from splathead.report.claims import (
     same_direction,
     same_size,
 )
-from splathead.report.data import Results
+from splathead.report.data import Results, without_parts
 from splathead.report.study.ablation_tables import ablation_tables, error_budget_table
 from splathead.report.study.build import build_study, readme_block, study_tables
 from splathead.report.study.causes import CONTROLS, FIVE, TOTAL, causes, pair_cause
@@ -37,6 +37,7 @@ from splathead.report.study.grid import Grid, GridColumn, GridLine, build_grid
 from splathead.report.study.main_tables import main_table, main_tables
 from splathead.report.study.matrix_figures import FIGURES, study_figures
 from splathead.report.study.numbers import macro_name, numbers, numbers_tex, used_macros
+from splathead.report.table_set import training_table
 from splathead.report.typeset import latex, markdown
 from splathead.results import ResultRow, read_results, write_results
 
@@ -82,7 +83,7 @@ def test_kinds_are_found_by_name_and_their_absence_is_an_error(study, tmp_path):
 
 
 def test_main_rows_are_pooled_and_of_the_first_seed(study):
-    assert set(study.main.distinct("dataset")) == {"ict+anny"}
+    assert set(study.main.distinct("dataset")) == {"anny+ict"}
     assert {r.seed for r in study.main.rows} == {0}
     assert {r.seed for r in study.main_of_all_data.where(method="unet").rows} == {0, 1, 2}
 
@@ -91,6 +92,19 @@ def test_data_sets_without_a_pooled_one_are_not_mixed():
     with pytest.raises(ValueError, match=r"\['ict', 'anny'\], expected one"):
         pooled(Results((row(dataset="ict"), row(dataset="anny"))))
     assert len(pooled(Results((row(dataset="ict"), row(dataset="ict+anny"))))) == 1
+
+
+def test_published_rows_of_a_pooled_study_leave_its_parts_out():
+    names = ("ict", "anny", "anny+ict", "scan", "")
+    kept = without_parts(Results(tuple(row(dataset=name) for name in names)))
+    assert [r.dataset for r in kept.rows] == ["anny+ict", "scan", ""]
+    assert len(without_parts(Results((row(dataset="ict"),)))) == 1
+
+
+def test_a_run_with_a_training_for_each_target_has_a_table_of_them(study):
+    table = training_table(study.kinds["training"])
+    labels = [line.label for line in table.sections[0].lines]
+    assert "UNet for surface" in labels and "UNet for render" in labels and len(labels) == len(set(labels))
 
 
 def test_focus_prefers_by_metric():

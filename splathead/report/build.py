@@ -10,7 +10,7 @@ from splathead.config import Config
 from splathead.fusion import load_mesh
 from splathead.images import atomic_path
 from splathead.metrics.surface import Surface
-from splathead.report.data import RESULT_FILES, Results, load_results, method_label, published_files, run_files
+from splathead.report.data import RESULT_FILES, Results, load_results, method_label, published_files, run_files, without_parts
 from splathead.report.figures import all_figures, inline_svg, save_figure
 from splathead.report.html import Page, build_page
 from splathead.report.panels import ViewMaps, available_methods, choose_samples, load_view, nice_error_range
@@ -98,7 +98,8 @@ def publish(config: Config, eval_folder: Path) -> list[Path]:
     """Copy the run's results to ``<eval_folder>/<config.name>_<kind>.csv``.
 
     The first time, ``<eval_folder>/splits.json`` records the run's split with the SHA-256 of its test meshes; results
-    of another split or of other meshes are refused afterwards.
+    of another split or of other meshes are refused afterwards. Of a study that pools data sets, only depth errors are
+    published for each of them too: the other files would be three times as large.
     """
     files = run_files(config)
     if not files:
@@ -107,7 +108,8 @@ def publish(config: Config, eval_folder: Path) -> list[Path]:
     infos = [subject_info(config, name) for name in list_subjects(config)]
     freeze_splits(Path(eval_folder) / "splits.json", config.name, infos)
     for kind, paths in files.items():
-        write_results(targets[kind], load_results({kind: paths}).rows)
+        rows = load_results({kind: paths})
+        write_results(targets[kind], rows.rows if kind == "depth" else without_parts(rows).rows)
     return list(targets.values())
 
 

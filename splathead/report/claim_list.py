@@ -118,8 +118,8 @@ def _half_or_less(ours: Measured, theirs: float) -> str:
 def _ablation_claims() -> list[Claim]:
     size = {
         REPLICATES: "within half to double the published value",
-        PARTLY: "same sign, another size",
-        DOES_NOT: "other sign or none",
+        PARTLY: "same sign, within a tenth to ten times the published value",
+        DOES_NOT: "another sign, no clear effect or another order of magnitude",
     }
     splat = published_value("MaeSplatNormals") / published_value("MaeDsineNormals") - 1
     dsine = published_value("MaeDsineNormals") / published_value("MaeEightBit") - 1

@@ -74,15 +74,20 @@ def cross_drop(study: Study) -> Measured | None:
 
 
 def bits_gap(study: Study) -> Measured | None:
-    rows = bits_rows(study).where(metric="mae", method="unet", fit=FIT, method_b="")
+    rows = bits_rows(study, "render").where(metric="mae", method="unet", fit=FIT, method_b="")
     return _ratio(rows.one(degradation_test="8bit"), rows.one(degradation_test="16bit"), f"{study.name}_bits.csv")
 
 
 def normals_change(source: str) -> Measure:
+    """How much L1 with normals of ``source`` lies above that without, in percent, with the paired difference's interval."""
+
     def measure(study: Study) -> Measured | None:
-        rows = shown_rows(study.experiment("normals"), "target").where(metric="mae", fit=FIT, method_b="", target="render")
-        one, other = rows.one(method=f"unet_normals_{source}"), rows.one(method="unet_normals_none")
-        return _ratio(one, other, f"{study.name}_normals.csv")
+        rows = shown_rows(study.experiment("normals"), "target").where(metric="mae", fit=FIT, target="render")
+        base = rows.one(method="unet_normals_none", method_b="")
+        paired_row = rows.one(method=f"unet_normals_{source}", method_b="unet_normals_none")
+        if base is not None and paired_row is not None:
+            return _of_row(paired_row, f"{study.name}_normals.csv", 100 / base.value)
+        return _ratio(rows.one(method=f"unet_normals_{source}", method_b=""), base, f"{study.name}_normals.csv")
 
     return measure
 

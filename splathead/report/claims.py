@@ -90,10 +90,11 @@ def same_direction(ours: Measured, theirs: float) -> str:
 
 
 def same_size(ours: Measured, theirs: float) -> str:
-    """A size without interval: within half to double replicates, the same sign is partly."""
-    if ours.value * theirs <= 0:
+    """A size: within half to double replicates, within a tenth to ten times is partly; an interval must exclude zero."""
+    ratio = ours.value / theirs
+    if ratio < 0.1 or ratio > 10 or (ours.low is not None and not ours.clear):
         return DOES_NOT
-    return REPLICATES if 0.5 <= ours.value / theirs <= 2 else PARTLY
+    return REPLICATES if 0.5 <= ratio <= 2 else PARTLY
 
 
 def equal(ours: Measured, theirs: float) -> str:

@@ -11,10 +11,10 @@ from splathead.results import COLUMNS, METRICS, ResultRow, parse_threshold, read
 from splathead.samples import stage_folder
 
 RESULT_FILES = {
-    "heldout": (2, "heldout.csv"), "training": (6, "*/training.csv"), "inference": (6, "inference.csv"),
-    "depth": (7, "depth.csv"), "error_budget": (7, "error_budget.csv"), "mesh": (8, "mesh.csv"),
-    "f_score_audit": (8, "f_score_audit.csv"), "cross_degradation": (9, "cross_degradation.csv"),
-    "normals": (10, "normals.csv"), "bits": (10, "bits.csv"), "fused": (11, "fused.csv"), "timings": (12, "timings.csv"),
+    "heldout": (2, "heldout.csv"), "training": (6, "*/training.csv"), "depth": (7, "depth.csv"),
+    "error_budget": (7, "error_budget.csv"), "mesh": (8, "mesh.csv"), "f_score_audit": (8, "f_score_audit.csv"),
+    "cross_degradation": (9, "cross_degradation.csv"), "normals": (10, "normals.csv"), "bits": (10, "bits.csv"),
+    "fused": (11, "fused.csv"), "timings": (12, "timings.csv"),
 }  # fmt: skip
 """Kind -> (stage that writes it, file name pattern). Published as ``eval/<config>_<kind>.csv``."""
 
@@ -111,6 +111,13 @@ class Results:
 def _differences(rows: Iterable[ResultRow]) -> list[str]:
     numbers, rows = ("value", "ci_low", "ci_high"), list(rows)
     return [name for name in COLUMNS if name not in numbers and len({getattr(row, name) for row in rows}) > 1]
+
+
+def without_parts(results: Results) -> Results:
+    """Without the data sets that another of the rows' data sets pools: of ``a``, ``b`` and ``a+b``, the last."""
+    together = [name for name in results.distinct("dataset") if "+" in name]
+    parts = {part for name in together for part in name.split("+")}
+    return Results(tuple(row for row in results.rows if row.dataset not in parts))
 
 
 def run_files(config: Config) -> dict[str, list[Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from splathead.report.data import CEILING, TARGET_NAMES, Results, split_by_scale
+from splathead.report.data import CEILING, TARGET_NAMES, Results, method_label, split_by_scale
 from splathead.report.tables import Column, Table, build_table, f_thresholds
 from splathead.results import parse_threshold
 
@@ -62,8 +62,9 @@ def surface_table(results: Results, target: str) -> Table | None:
 
 
 def consistency_table(results: Results) -> Table | None:
-    """How well the views' depth maps agree where there is no truth."""
-    chosen = results.where(experiment="main", views="all", target="", method_b="")
+    """How well the views' depth maps agree where there is no truth; networks are those for the true surface."""
+    agreement = results.where(metric=("consistency", "consistency_conflict"))
+    chosen = agreement.where(experiment="main", views="all", target=("", "surface"), method_b="")
     note = "Disagreement of depth reprojected between views, % of the diagonal; conflicts look through each other."
     columns = [Column("consistency"), Column("consistency_conflict")]
     return build_table("consistency", "Agreement of the views", note, chosen, columns)
@@ -92,6 +93,9 @@ def heldout_table(results: Results) -> Table | None:
 def training_table(results: Results) -> Table | None:
     """Size and cost of each trained network."""
     chosen = results.where(split="train", metric=("parameters", "seconds", "throughput", "peak_memory"))
+    if len(chosen.distinct("target")) > 1:  # a study's networks are trained once for each target
+        named = (replace(row, method=f"{method_label(row)} for {row.target}") for row in chosen.rows)
+        chosen = Results(tuple(named))
     note = "Training of this run's networks; images are views per second."
     columns = [Column(name) for name in ("parameters", "seconds", "throughput", "peak_memory")]
     return build_table("training", "Training", note, chosen, columns)

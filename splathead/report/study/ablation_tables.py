@@ -158,11 +158,9 @@ def _with_dsine(section: Section, width: int) -> Section:
     return replace(section, lines=(*section.lines, absent))
 
 
-def bits_rows(study: Study) -> Results:
-    """Rows of the bit-depth ablation."""
-    rows = shown_rows(study.experiment("bits"), "target")
-    targets = rows.distinct("target")
-    return rows.where(target="surface" if "surface" in targets else targets[0]) if targets else rows
+def bits_rows(study: Study, target: str = "surface") -> Results:
+    """Rows of the bit-depth ablation on one target."""
+    return shown_rows(study.experiment("bits"), "target").where(target=target)
 
 
 def bits_table(study: Study) -> Table | None:
@@ -183,10 +181,7 @@ def bits_table(study: Study) -> Table | None:
         GridColumn("mae"),
         GridColumn("normal_error"),
     ]
-    targets = rows.distinct("target")
-    note = (
-        f"Interior, all views, against {TARGET_NAMES.get(targets[0], 'the target') if targets else ''}. One network per depth."
-    )
+    note = f"Interior, all views, against {TARGET_NAMES['surface']}. One network per depth."
     return build_grid(Grid("bits", "Bit depth of the input", note, fit_groups(columns), sections, "input"), rows)
 
 

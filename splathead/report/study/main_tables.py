@@ -8,9 +8,9 @@ from dataclasses import replace
 from splathead.report.data import CEILING, TARGET_NAMES, Results, method_label, method_order
 from splathead.report.study.data import FITS, REAL_HEADS, TRACKS, Study, focus, pooled
 from splathead.report.study.grid import Grid, GridColumn, GridLine, build_grid
-from splathead.report.table_set import consistency_table, fused_table
+from splathead.report.table_set import consistency_table, fused_table, heldout_table
 from splathead.report.table_set import main_table as detailed_table
-from splathead.report.tables import Table
+from splathead.report.tables import Table, f_thresholds
 from splathead.results import parse_threshold
 
 INTERIOR = {"zone": "interior"}
@@ -36,9 +36,9 @@ def fit_groups(columns: Iterable[GridColumn], fits: Sequence[str] = FITS) -> lis
 
 
 def auc_threshold(results: Results) -> str:
-    """Threshold up to which the area under F was measured in millimetres; empty when it was not."""
-    found = [text for text in results.where(metric="f_score_auc").distinct("threshold") if parse_threshold(text)[1] == "mm"]
-    return found[0] if found else ""
+    """Threshold up to which the area under F was measured, in millimetres where there is one; empty when it was not."""
+    found = results.where(metric="f_score_auc").distinct("threshold")
+    return sorted(found, key=lambda text: parse_threshold(text)[1] != "mm")[0] if found else ""
 
 
 def main_table(study: Study, target: str) -> Table | None:
@@ -52,7 +52,7 @@ def comparison_table(rows: Results, target: str, key: str, title: str) -> Table 
     chosen = rows.where(target=target, views="all", zone="interior")
     columns = [
         GridColumn("rmse", main=True), GridColumn("bias"), GridColumn("normal_error", label="normals ↓"),
-        GridColumn("f_score", threshold="0.25mm"), GridColumn("f_score", threshold="0.5mm"),
+        *(GridColumn("f_score", threshold=text) for text in f_thresholds(chosen)[1:3]),
         GridColumn("f_score_auc", threshold=auc_threshold(chosen), label="F area ↑"),
     ]  # fmt: skip
     note = f"Interior, all views. {MEAN_NOTE}"
@@ -186,7 +186,8 @@ def real_head_tables(study: Study) -> list[Table]:
 
 def real_heads_table(study: Study) -> Table | None:
     """All real heads at a glance: error against the scan's surface, disagreement of views on the others."""
-    heads = {prefix: focus(rows.first_seed(), "raster_mode", "views", "zone") for prefix, rows in study.real_heads().items()}
+    heads = {prefix: rows.where(experiment="main").first_seed() for prefix, rows in study.real_heads().items()}
+    heads = {prefix: focus(rows, "raster_mode", "views", "zone") for prefix, rows in heads.items()}
     rows = Results(tuple(replace(row, experiment=prefix, dataset="") for prefix, found in heads.items() for row in found.rows))
     rows = rows.where(target=("", "surface"), metric=("rmse", "consistency"))
     columns = [
@@ -196,14 +197,23 @@ def real_heads_table(study: Study) -> Table | None:
         )
     ]
     for prefix in ("capture", "lam"):
-        fits = heads[prefix].distinct("fit") if prefix in heads else []
+        fits = sorted(heads[prefix].distinct("fit"), reverse=True) if prefix in heads else []  # vanilla first
         columns.append((REAL_HEADS[prefix], [
             GridColumn("consistency", {"experiment": prefix, "fit": fit}, label=fit or "imported") for fit in fits
         ]))  # fmt: skip
     methods = sorted((name for name in rows.distinct("method") if name != CEILING), key=method_order)
     lines = [GridLine(method_label(name), {"method": name}) for name in methods]
-    note = "Scan: RMSE against its surface, interior. Others: disagreement of views, % of the diagonal; they have no truth."
+    note = (
+        "Scan: RMSE against its surface, interior. Others have no truth: disagreement of views. In % of the diagonal where the "
+        "size is not known. Networks are those trained for the true surface."
+    )
     return build_grid(Grid("real_heads", "Real heads", note, columns, [("", lines)]), rows)
+
+
+def fits_table(study: Study) -> Table | None:
+    """Quality of the fits on views that they have not seen."""
+    rows = study.kinds.get("heldout")
+    return replace(table, key="fits") if rows and (table := heldout_table(rows)) else None
 
 
 def long_table(study: Study, target: str = "render") -> Table | None:
@@ -234,5 +244,5 @@ def main_tables(study: Study) -> list[Table]:
     tables += [zone_table(study, target, fit) for target in TARGET_NAMES for fit in FITS]
     tables += [paired_table(study, target) for target in TARGET_NAMES]
     tables += [cost_table(study), seeds_table(study), datasets_table(study), long_table(study)]
-    tables += [real_heads_table(study), *real_head_tables(study)]
+    tables += [real_heads_table(study), *real_head_tables(study), fits_table(study)]
     return [table for table in tables if table is not None]
