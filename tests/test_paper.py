@@ -76,7 +76,7 @@ def test_every_number_macro_can_be_made(tex, study):
 def test_every_table_and_figure_can_be_made(tex, study):
     tables = {table.key for table in study_tables(study)}
     assert set(re.findall(r"\\studytable\{(\w+)\}", tex)) <= tables
-    assert set(re.findall(r"\\studyfigure\{(\w+)\}", tex)) <= set(FIGURES)
+    assert set(re.findall(r"\\studyfigure(?:\[[\d.]+\])?\{(\w+)\}", tex)) <= set(FIGURES)
 
 
 def test_references_labels_and_citations_meet(tex):
