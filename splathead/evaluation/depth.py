@@ -57,7 +57,7 @@ def _score_consistency(sheet: ScoreSheet, config: Config, methods: Sequence[Meth
         maps = [load_prediction(config, sample, method) for sample in samples]
         found = multiview_consistency([m.depth for m in maps], [m.camera for m in maps], sheet.scale.diagonal_mm)
         scores = {sheet.key(metric): getattr(found, metric) for metric in ("consistency", "consistency_conflict")}
-        sheet.add("", None, "", method.folder, scores)
+        sheet.add("", None, method.target, method.folder, scores)
 
 
 DEPTH_EVALUATION = Evaluation(

@@ -11,7 +11,7 @@ import numpy as np
 from splathead.config import Config
 from splathead.evaluation.scores import ScoreKey, ScoreSheet
 from splathead.evaluation.views import RENDERED, Method
-from splathead.metrics.mesh import TABLE_THRESHOLDS
+from splathead.metrics.mesh import CURVE_THRESHOLDS, TABLE_THRESHOLDS
 from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
 
@@ -159,5 +159,5 @@ class _RowMaker:
         """Whether a table or figure uses a measure: whole F-score curves are for all views of a method only."""
         if paired and key.metric not in PAIRED_METRICS:
             return False
-        on_curve_only = key.metric == "f_score" and key.threshold not in TABLE_THRESHOLDS
+        on_curve_only = key.metric == "f_score" and key.threshold in CURVE_THRESHOLDS - TABLE_THRESHOLDS
         return not on_curve_only or (not paired and self.columns["views"] == "all" and key.zone != "silhouette")

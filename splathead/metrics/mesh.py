@@ -37,6 +37,7 @@ TABLE_THRESHOLDS = {threshold_text(v, "mm") for v in THRESHOLDS_MM} | {threshold
 """As result rows spell them; the other thresholds of the curve are for figures."""
 CURVE_MM = tuple(round(0.05 * k, 2) for k in range(1, 41))
 CURVE_PERCENT = tuple(round(0.025 * k, 3) for k in range(1, 41))
+CURVE_THRESHOLDS = {threshold_text(v, "mm") for v in CURVE_MM} | {threshold_text(v, "%diag") for v in CURVE_PERCENT}
 
 
 @dataclass(frozen=True)

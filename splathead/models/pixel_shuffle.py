@@ -56,11 +56,20 @@ def subpixel_upsampler(channels: int, scale: int, *, icnr: bool, activation: Cal
 
 
 def exact_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
-    """A convolution in float32 whatever autocast is active, without TF32: the output is a small fraction of a code step."""
-    cudnn = torch.backends.cudnn
-    exact = cudnn.flags(enabled=True, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
-    with torch.autocast(features.device.type, enabled=False), exact:
-        return F.conv2d(features.float(), convolution.weight, convolution.bias, padding=convolution.padding)
+    """A convolution in float32 whatever autocast is active: its output is a small fraction of a code step.
+
+    A matrix product for all taps at once, then shifted sums: neither uses TF32, as cuDNN's convolutions may, and for few
+    output channels it is several times faster than they are in full precision.
+    """
+    batch, _, height, width = features.shape
+    weight = convolution.weight.flip(2, 3)  # [out, in, k, k]; folding scatters, so taps are mirrored
+    out, _, k, _ = weight.shape
+    taps = weight.permute(0, 2, 3, 1).reshape(out * k * k, -1)
+    with torch.autocast(features.device.type, enabled=False):
+        pixels = features.float().permute(0, 2, 3, 1).reshape(batch, height * width, -1)
+        products = (pixels @ taps.T).transpose(1, 2)  # [B, out * k^2, H W]
+        summed = F.fold(products, (height, width), k, padding=k // 2)
+        return summed + convolution.bias[:, None, None]
 
 
 def interpolated_base(lr_depth01: Tensor, scale: int, base: str) -> Tensor:
