@@ -126,8 +126,25 @@ def save_depth_png(path: Path, depth_map: DepthMap) -> None:
     write_png(path, code)
 
 
+@dataclass
+class DepthCode:
+    """A depth map as stored. code: [H, W] uint8 or uint16, 0 = no surface."""
+
+    code: np.ndarray
+    encoding: DepthEncoding
+    camera: Camera
+    source: str
+
+
 def load_depth_png(path: Path) -> DepthMap:
     """Read a depth PNG with its sidecar; a missing sidecar, other schema, bit depth or size is an error."""
+    stored = load_depth_code(path)
+    depth, mask = stored.encoding.decode(stored.code)
+    return DepthMap(depth, mask, stored.encoding, stored.camera, stored.source)
+
+
+def load_depth_code(path: Path) -> DepthCode:
+    """The same, not decoded."""
     path, side = Path(path), sidecar_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such depth PNG")
@@ -147,8 +164,7 @@ def load_depth_png(path: Path) -> DepthMap:
         raise ValueError(f"{path}: image of {code.shape[1]}x{code.shape[0]}, sidecar says {camera.width}x{camera.height}")
     if int(code.max()) > encoding.steps + 1:
         raise ValueError(f"{path}: code {int(code.max())}, expected at most {encoding.steps + 1} for {encoding.bits} bits")
-    depth, mask = encoding.decode(code)
-    return DepthMap(depth, mask, encoding, camera, source)
+    return DepthCode(code, encoding, camera, source)
 
 
 def read_png(path: Path, *, channels: int, bits: int) -> np.ndarray:

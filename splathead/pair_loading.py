@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from splathead.config import Config
-from splathead.images import load_depth_png
+from splathead.images import load_depth_code
 from splathead.maps.low_resolution import load_low_resolution
 from splathead.maps.view_maps import load_guides, load_normal_target
 from splathead.metrics.zones import ZoneSettings
 from splathead.samples import Sample
-from splathead.training_data import TrainingPair, make_pair
+from splathead.training_data import TrainingPair, make_pair_of_code
 
-LOADER_THREADS = 8
+LOADER_THREADS = 16
 
 
 def load_pairs(
@@ -34,8 +34,8 @@ def load_pairs(
     def load(sample: Sample) -> TrainingPair:
         folder = sample.path(config, 5)
         lr = load_low_resolution(folder, settings.lr_input, config.seed)
-        target = load_depth_png(folder / f"hr_{settings.target}.png")
-        return make_pair(
+        target = load_depth_code(folder / f"hr_{settings.target}.png")
+        return make_pair_of_code(
             "/".join(folder.parts[-3:]), lr, target, zones, guides=load_guides(config, sample, guides),
             normals=load_normal_target(config, sample, normals) if normals else None,
         )  # fmt: skip

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from splathead.guides import GUIDE_CHANNELS, guide_tensor
-from splathead.images import DepthMap
+from splathead.images import DepthCode, DepthMap
 from splathead.maps.fill import extend_depth
 from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.models.interpolation import upsample_mask
@@ -84,27 +84,40 @@ def make_pair(
     The target is used where both it and the (upsampled) input have a surface: exactly the pixels that a
     prediction will cover. ``zones``: also compute the interior zone for validation.
     """
-    scale = _scale_of(name, lr, target)
+    stored = DepthCode(target.encoding.encode(target.depth, target.mask), target.encoding, target.camera, target.source)
+    return make_pair_of_code(name, lr, stored, zones, guides=guides, normals=normals)
+
+
+def make_pair_of_code(
+    name: str,
+    lr: DepthMap,
+    target: DepthCode,
+    zones: ZoneSettings | None = None,
+    *,
+    guides: Mapping[str, np.ndarray] | None = None,
+    normals: np.ndarray | None = None,
+) -> TrainingPair:
+    """:func:`make_pair` of a target as stored: a tenth of the time, as nothing is decoded."""
+    scale = _scale_of(name, lr, target.code)
     if lr.encoding.unit != target.encoding.unit:
         raise ValueError(f"{name}: input in {lr.encoding.unit}, target in {target.encoding.unit}, expected the same unit")
     if target.encoding.bits != 16:
         raise ValueError(f"{name}: target with {target.encoding.bits} bits, expected 16")
     prepared = prepare_input(lr)
-    used = target.mask & upsample_mask(lr.mask, scale)
-    if not used.any():
+    code = np.where(upsample_mask(lr.mask, scale), target.code, np.uint16(0))
+    if not code.any():
         raise ValueError(f"{name}: input and target have no pixel in common")
-    code = np.where(used, target.encoding.encode(target.depth, target.mask), 0).astype(np.uint16)
     gain = target.encoding.lsb / prepared.range
     offset = (target.encoding.near - prepared.near) / prepared.range - gain
-    interior = compute_zones(target.depth, zones).interior & used if zones else None
+    interior = compute_zones(target.encoding.decode(target.code)[0], zones).interior & (code > 0) if zones else None
     for what, array in {**(guides or {}), **({} if normals is None else {"normals": normals})}.items():
         if array.shape[:2] != code.shape:
             raise ValueError(f"{name}: {what} of shape {array.shape}, expected {code.shape} pixels as the target")
     return TrainingPair(name, prepared, code, gain, offset, interior, guides or {}, normals)
 
 
-def _scale_of(name: str, lr: DepthMap, target: DepthMap) -> int:
-    (h, w), (height, width) = lr.depth.shape, target.depth.shape
+def _scale_of(name: str, lr: DepthMap, target: np.ndarray) -> int:
+    (h, w), (height, width) = lr.depth.shape, target.shape
     scale = height // h
     if scale < 1 or (h * scale, w * scale) != (height, width):
         raise ValueError(f"{name}: input of {w}x{h} and target of {width}x{height} pixels, expected a whole factor")

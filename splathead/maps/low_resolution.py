@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splathead.images import DepthEncoding, DepthMap, load_depth_png
+from splathead.images import DepthEncoding, DepthMap, load_depth_code, load_depth_png
 from splathead.maps.degrade import STUDY_DEGRADATIONS, degrade
 
 FLOAT_BITS = 16
@@ -43,7 +43,7 @@ def requantised(depth_map: DepthMap, bits: int) -> DepthMap:
 def degraded_input(folder: Path, name: str, seed: int = 0) -> DepthMap:
     """The high-resolution render of a view, degraded as ``STUDY_DEGRADATIONS[name]`` says, at the input's size."""
     high = load_depth_png(folder / "hr_render.png")
-    size = load_depth_png(folder / f"lr_{FLOAT_BITS}bit.png").camera
+    size = load_depth_code(folder / f"lr_{FLOAT_BITS}bit.png").camera
     degradation = STUDY_DEGRADATIONS[name]
     rng = np.random.default_rng([seed, zlib.crc32("/".join(folder.parts[-3:]).encode())])
     depth, mask = degrade(high.depth, high.mask, high.camera.width // size.width, degradation, rng)
