@@ -142,7 +142,7 @@ figure, axes = plt.subplots(2, 5, figsize=(10, 5))
 for column, (name, normals) in zip(axes.T, candidates.items()):
     angle = angles_deg(normals)
     show(column[0], normals_picture(normals * surface.mask[..., None])[box], name)
-    title = f"mean {np.nanmean(angle[inside]):.1f}°, median {np.nanmedian(angle[inside]):.1f}°"
+    title = f"mean {np.nanmean(angle[inside]):.1f}°,\nmedian {np.nanmedian(angle[inside]):.1f}°"
     shown = show(column[1], np.where(surface.mask, angle, np.nan)[box], title, cmap="magma", vmin=0, vmax=45)
 show(axes[0, 4], normals_picture(true_normals)[box], "true normals")
 axes[1, 4].set_axis_off()
