@@ -255,7 +255,7 @@ plt.show()
 
 for suffix in ("ply", "glb"):
     fusion.save_mesh(work / f"head.{suffix}", final, scale="metric")
-print(f"{len(final.faces):,} triangles; open {work / 'head.glb'} in Blender")
+print(f"{len(final.faces):,} triangles; head.ply and head.glb, in the folder work, open in Blender")
 
 # %% [markdown]
 # ## On your own data

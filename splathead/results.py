@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import platform
 import re
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from splathead.images import atomic_path
 
+COMMIT_VARIABLE = "SPLATHEAD_COMMIT"
 LENGTH_UNITS = ("mm", "frac")
 _SHARE = (0.0, 1.0)
 _POSITIVE = (0.0, math.inf)
@@ -254,17 +256,17 @@ def git_state() -> tuple[str, bool | None]:
     """Commit hash of the checkout this package runs from and whether its tracked files were changed.
 
     The measured results themselves (``eval``, ``figures``, ``paper``) do not count as changes. Outside a
-    git checkout, or without git: ``("", None)``.
+    git checkout, or without git: what $SPLATHEAD_COMMIT says (of a copy on a cluster, say) and None.
     """
-    root = Path(__file__).resolve().parents[1]
+    root, given = Path(__file__).resolve().parents[1], os.environ.get(COMMIT_VARIABLE, "")
     try:
         if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
-            return "", None  # installed into an environment that happens to lie in someone's repository
+            return given, None  # installed into an environment that happens to lie in someone's repository
         excluded = [f":(exclude){folder}" for folder in ("eval", "figures", "paper")]
         changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
         return _git(root, "rev-parse", "HEAD"), bool(changes)
     except (OSError, subprocess.SubprocessError):
-        return "", None
+        return given, None
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -279,8 +281,6 @@ def device_name(device: str = "cpu") -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
-    import os
-
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

@@ -13,9 +13,13 @@ stage  files
 03     ``<subject>/<variant>/``: ``<view>_hr.npz``, ``<view>_lr.npz`` (``images.save_maps``), cameras.json
 04     the same names, cleaned
 05     ``<subject>/<variant>/<view>/``: hr_render.png, hr_surface.png, lr_8bit.png, lr_16bit.png + sidecars
-06     ``<method>/``: model.safetensors, model.json, log.csv; ``predictions/<method>/<subject>/<variant>/<view>.png``
-07     depth.csv; views.csv (the same measures view by view), ``<subject>/<variant>/scores.json``
-08     mesh.csv, views.csv and scores.json likewise
+06     ``<name>/`` of each training: model.safetensors, model_fp16.safetensors, model.json, log.csv, training.csv;
+       ``predictions/<name>/<subject>/<variant>/<view>.png``. A name is the method's; in a study
+       ``<method>-<target>[+seed<n>]``
+07     depth.csv; views.csv (the same measures view by view), ``<subject>/<variant>/scores.json``; error_budget.csv
+08     mesh.csv, views.csv and scores.json likewise; f_score_audit.csv
+09     ``<training>/`` as in 06, scores_cross_degradation/, cross_degradation.csv
+10     ``<training>/``, normal_targets/, scores_normals/, scores_bits/, normals.csv, bits.csv
 11     ``<method>/<subject>/<variant>/mesh.*``, fused.csv
 12     tables/, figures/, report.html
 =====  =============================================================================================

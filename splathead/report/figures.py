@@ -110,7 +110,8 @@ def comparison_figure(results: Results, target: str) -> Figure | None:
     metrics = [name for name in ("rmse", "mae", "bias", "normal_error") if len(chosen.where(metric=name))]
     if not metrics:
         return None
-    methods, fits = sorted(chosen.distinct("method"), key=method_order), chosen.distinct("fit")
+    measured = chosen.where(metric=tuple(metrics))
+    methods, fits = sorted(measured.distinct("method"), key=method_order), measured.distinct("fit")
     figure, axes = new_figure(2.6 * len(metrics) + 1.2, 0.34 * len(methods) * len(fits) + 1.1, len(metrics))
     lines = [(fit, method) for fit in fits for method in methods]
     for axis, metric in zip(axes, metrics):
