@@ -66,7 +66,7 @@ def make_paper(config: Config) -> None:
     folder, eval_folder = Path(flags.out or "."), Path(flags.from_eval)
     study = load_study(eval_folder, name)
     paths = build_study(study, config, eval_folder, folder)
-    print(f"{len(paths)} tables, figures and numbers of {name} in {folder.resolve()}, claims in {eval_folder / 'claims.csv'}")
+    print(f"{len(paths)} tables, figures and numbers of {name} in {folder.resolve()}, claims in {paths[-1]}")
     if flags.readme:
         figures = os.path.relpath(folder / "figures", Path(flags.readme).parent)
         build.replace_results_block(Path(flags.readme), readme_block(study, folder / "figures", Path(figures).as_posix()))

@@ -22,7 +22,7 @@ from splathead.guides import guide_tensor
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, load_maps, sidecar_path
 from splathead.maps.degrade import STUDY_DEGRADATIONS
 from splathead.maps.low_resolution import load_low_resolution, requantised
-from splathead.models import architecture_from_dict, create_network
+from splathead.models import architecture_from_dict, create_network, parameter_count
 from splathead.models.interpolation import upsample_depth, upsample_mask
 from splathead.samples import Sample, input_stage
 from splathead.training_data import LowResolutionInput, prepare_input
@@ -48,7 +48,7 @@ class TrainedNetwork:
         """One line for sidecars: network, target, input, weights."""
         info = self.info
         return (
-            f"{info['architecture']['name']} ({info['parameters']:,} parameters) trained on target {info['target']} "
+            f"{info['architecture']['name']} ({parameter_count(self.network):,} parameters) trained on target {info['target']} "
             f"from {info['lr_input']} input, weights {info['sha256'][:16]}"
         )
 

@@ -199,7 +199,8 @@ def test_what_a_method_leaves_empty_is_scored_with_bilinear_depth_of_the_input(p
     view = View.load(planted, sample)
     assert (view.bilinear > 0).all()  # filled beyond the input's mask
     target = view.targets["surface"]
-    error = np.where(view.prediction(Method("bicubic", "bicubic", "8bit")) > 0, BILINEAR_MM, view.bilinear - target.depth)[target.mask]
+    filled = view.prediction(Method("bicubic", "bicubic", "8bit")) > 0
+    error = np.where(filled, BILINEAR_MM, view.bilinear - target.depth)[target.mask]
     value = view_values(planted, 7, method="bicubic", target="surface", zone="full", metric="rmse")["head_b", "front"]
     assert value == pytest.approx(math.sqrt(np.mean(error**2)), rel=1e-3)
 

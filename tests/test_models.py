@@ -105,7 +105,7 @@ def test_architecture_survives_json_and_rejects_what_it_does_not_know():
     architecture = UNetArchitecture(scale=8, base_ch=8, base="bilinear")
     data = architecture_to_dict("unet", architecture)
     assert architecture_from_dict(data) == ("unet", architecture)
-    with pytest.raises(ValueError, match="unknown network 'vnet', expected one of .*unet"):
+    with pytest.raises(ValueError, match=r"unknown network 'vnet', expected one of .*unet"):
         architecture_from_dict({**data, "name": "vnet"})
     with pytest.raises(ValueError, match="with keys"):
         architecture_from_dict({**data, "depth": 3})

@@ -42,10 +42,8 @@ def test_script_and_notebook_hold_the_same_cells(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_outputs_name_no_folder_of_a_machine(path, request):
+def test_outputs_name_no_folder_of_a_machine(path):
     jupytext = pytest.importorskip("jupytext")
-    if path.stem == "01_quick_tour":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="its last line prints a temporary folder"))
     texts = []
     for out in outputs(jupytext.read(path.with_suffix(".ipynb"))):
         shown = [out.text] if out.output_type == "stream" else [v for k, v in out.data.items() if k.startswith("text/")]

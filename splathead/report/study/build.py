@@ -19,6 +19,7 @@ from splathead.report.typeset import latex, markdown
 README_TABLES = ("error_budget", "main_surface", "main_render", "cost", "cross_causes", "normals", "f_audit", "claims")
 README_FIGURES = ("error_budget", "f_curves")
 PAPER_TEX = "main.tex"
+PAPER_NAME = "paper"
 
 
 def study_tables(study: Study) -> list[Table]:
@@ -27,7 +28,8 @@ def study_tables(study: Study) -> list[Table]:
 
 
 def build_study(study: Study, config: Config, eval_folder: Path, folder: Path) -> list[Path]:
-    """Write ``tables/``, ``figures/`` and ``numbers.tex`` into ``folder`` and ``claims.csv`` into ``eval_folder``.
+    """Write ``tables/``, ``figures/`` and ``numbers.tex`` into ``folder``, and the paper's ``claims.csv`` into ``eval_folder``
+    (another study's into ``folder``).
 
     Numbers come from the results, settings from ``config``; the same results give the same bytes. Tables and figures of
     ours that the results no longer fill are removed. ``numbers.tex`` defines what ``folder/main.tex`` uses; without that
@@ -48,7 +50,8 @@ def build_study(study: Study, config: Config, eval_folder: Path, folder: Path) -
     paper = folder / PAPER_TEX
     used = used_macros(paper.read_text(encoding="utf-8")) if paper.is_file() else sorted(found)
     written.append(_write(folder / "numbers.tex", numbers_tex(found, used)))
-    written.append(_write(Path(eval_folder) / "claims.csv", claims_csv(judged)))
+    claims_folder = Path(eval_folder) if study.name == PAPER_NAME else folder
+    written.append(_write(claims_folder / "claims.csv", claims_csv(judged)))
     return written
 
 
