@@ -47,7 +47,7 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
 
     Args:
         config: ``config.train`` says what, or ``config.trainings``; see their fields.
-        jobs: processes that write a study's predictions.
+        jobs: processes that write predictions with a study's methods (a single network's are quicker in one process).
         force: train and predict again what is finished.
         limit: use the first N subjects of each split only; 0 = all.
 
@@ -57,9 +57,11 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     settings = config.train
     source = STAGE_NAMES[input_stage(config)]
     run = _Run(config, finished_fingerprint(config.run_folder, source), force, limit)
-    lines, weights = [], {}
+    lines, weights, of_study = [], {}, bool(config.trainings)
+    predicts = settings.apply or settings.only_apply or bool(settings.weights)
+    baselines, notes = baseline_predictors(config, limit) if predicts else ([], [])  # before hours of training: it may fail
     if settings.weights:
-        weights = given_weights(config)
+        weights, of_study = given_weights(config), Path(settings.weights).is_dir()
     elif settings.model.name != NO_NETWORK:
         trainings = run.trainings()
         if not settings.only_apply:
@@ -67,11 +69,11 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
                 return []
             lines += [_training_line(job) for job in trainings]
         weights = {job.name: job.folder / WEIGHTS_NAME for job in trainings}
-    if settings.apply or settings.only_apply or settings.weights:
-        predictors, notes = baseline_predictors(config, limit)
-        predictors = [network_predictor(config, name, path) for name, path in weights.items()] + predictors
+    if predicts:
+        networks = [network_predictor(config, name, path, of_study=of_study) for name, path in weights.items()]
+        predictors = [*networks, *baselines]
         for predictor in predictors:
-            run.parts.append(_prediction_part(run, predictor, jobs if config.trainings else 1))
+            run.parts.append(_prediction_part(run, predictor, jobs if of_study else 1))
         names = ", ".join(predictor.method for predictor in predictors)
         lines += [*notes, f"{STAGE}: predictions of {names} in {predictions_folder(config)}"]
     record_group(config.run_folder, STAGE, [*run.parts, *run.other_parts()], [source], done=True)

@@ -21,7 +21,7 @@ from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.models.interpolation import fit_offset
 from splathead.prediction import interpolate_depth, load_input, load_network, load_raw_splat, scale_factor
 from splathead.samples import Sample, input_stage, list_samples
-from splathead.stages import Stage, fingerprint
+from splathead.stages import Stage, fingerprint, fingerprint_path
 
 WRITER_THREADS = 4
 WORKERS_PER_GPU = 3
@@ -45,12 +45,13 @@ class Predictor:
     on_gpu: bool = False
 
 
-def network_predictor(config: Config, name: str, weights: Path) -> Predictor:
-    """The network with these weights (checked now; loaded when used)."""
+def network_predictor(config: Config, name: str, weights: Path, *, of_study: bool = False) -> Predictor:
+    """The network with these weights (checked now; loaded when used). ``of_study``: its method, target and seed are those it
+    was trained as; otherwise ``name`` is the method."""
     _, info = load_weights(weights)
     settings = {
         "weights": info["sha256"], "lr_input": info["lr_input"], "target": info["target"], "seed": info["seed"],
-        "method": info.get("method", name), "guides": info["architecture"].get("guides", []),
+        "method": info["method"] if of_study else name, "guides": info["architecture"].get("guides", []),
     }  # fmt: skip
     return Predictor(name, settings, functools.partial(_make_network, config, weights), on_gpu=True)
 
@@ -83,7 +84,7 @@ def baseline_predictors(config: Config, limit: int = 0) -> tuple[list[Predictor]
         elif method == "variational":
             predictors.append(Predictor(method, settings, functools.partial(_make_variational, config)))
         elif method == "dornet_nyu":
-            settings |= {"guides": ["rgb"], "weights": fingerprint(str(_dornet_weights(config)))}
+            settings |= {"guides": ["rgb"], "weights": fingerprint_path(_dornet_weights(config))}
             predictors.append(Predictor(method, settings, functools.partial(_make_dornet, config), on_gpu=True))
         else:
             predictors.append(Predictor(method, settings, functools.partial(_make_interpolation, config, method)))

@@ -158,12 +158,15 @@ def write_held_out(config: Config, limit: int = 0) -> list[str]:
     Values are means over views, then over identities with a bootstrap interval.
     """
     names, presets = list_subjects(config, limit=limit), config.reconstruct.fit.presets
+    lpips_known = _lpips(config.evaluate.lpips_weights) is not None
     rows, lines = [], []
     for preset in presets:
         values: dict[str, list[tuple[str, float]]] = {metric: [] for metric in SUMMARY_UNITS}
         for name in names:
             folder = stage_folder(config, 2) / name / preset
             record = json.loads((folder / "reconstruction.json").read_text())
+            if lpips_known and '"lpips"' not in (folder / HELD_OUT_NAME).read_text():  # its weights came later
+                write_json(folder / HELD_OUT_NAME, held_out_scores(config, name, folder / "gaussians.ply"))
             for scores in json.loads((folder / HELD_OUT_NAME).read_text()).values():
                 for metric, value in scores.items():
                     values[metric].append((name, value))

@@ -42,7 +42,16 @@ class Deadline:
 
     def set(self, seconds: float) -> None:
         """End in ``seconds`` from now; 0 = never."""
-        self._end = time.monotonic() + seconds if seconds else None
+        self._end = time.time() + seconds if seconds else None
+
+    @property
+    def end(self) -> float | None:
+        """Time of day (``time.time()``) at which it ends, to be told to other processes; None = never."""
+        return self._end
+
+    @end.setter
+    def end(self, end: float | None) -> None:
+        self._end = end
 
     @property
     def is_set(self) -> bool:
@@ -52,12 +61,7 @@ class Deadline:
     @property
     def passed(self) -> bool:
         """True when the time is up."""
-        return self._end is not None and time.monotonic() >= self._end
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds left, at least 0; None without a limit."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
+        return self._end is not None and time.time() >= self._end
 
 
 DEADLINE = Deadline()
@@ -183,7 +187,7 @@ class Stage:
         workers = min(jobs, len(pending))
         share_gpus = gpus if workers > 1 else 0
         calls = (
-            delayed(_run_item)(function, item, self.folder / item, index % share_gpus if share_gpus > 1 else None)
+            delayed(_run_item)(function, item, self.folder / item, visible_gpu(index % share_gpus) if share_gpus > 1 else None)
             for index, item in enumerate(pending)
             if not DEADLINE.passed
         )
@@ -192,17 +196,23 @@ class Stage:
             self._worker_peaks_kib[process] = peak
         left = sum(not self.item_done(item) for item in pending)
         if left:
+            self._add_cost()
+            write_json(self.folder / "stage.json", {k: v for k, v in self.record.items() if k != "done_before"})
             raise TimeLimitReached(f"{self.name}: time limit reached with {left} of {len(pending)} left; run again to resume")
 
     def close(self) -> None:
         """Mark the stage finished and record seconds and peak memory."""
         self.record["state"] = "done"
+        self._add_cost()
+        write_json(self.folder / "stage.json", {k: v for k, v in self.record.items() if k != "done_before"})
+
+    def _add_cost(self) -> None:
+        """Add this session's seconds, and its peak memory where it is larger, to the record."""
         self.record["seconds"] = round(self.record["seconds"] + time.perf_counter() - self._started, 3)
         # the sum of the processes' own peaks: at least what they held together at any moment
         self._worker_peaks_kib[os.getpid()] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         usage = sum(self._worker_peaks_kib.values()) / 1024
         self.record["peak_memory_mib"] = round(max(self.record["peak_memory_mib"], usage), 1)
-        write_json(self.folder / "stage.json", {k: v for k, v in self.record.items() if k != "done_before"})
 
 
 def record_group(runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequence[str] = (), *, done: bool) -> None:
@@ -223,13 +233,30 @@ def record_group(runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequ
     write_json(runs_dir / name / "stage.json", record)
 
 
-def _run_item(function: Callable[[str, Path], object], item: str, target: Path, gpu: int | None = None) -> tuple[int, int]:
+def visible_gpu(index: int) -> str:
+    """What $CUDA_VISIBLE_DEVICES of a process must say to use this process's GPU number ``index``."""
+    mine = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return mine.split(",")[index] if mine else str(index)
+
+
+_gpu_taken = False
+
+
+def take_gpu(visible: str) -> None:
+    """Use one GPU (of :func:`visible_gpu`) in this process; only the first call counts, as CUDA looks once, when it starts."""
+    global _gpu_taken
+    if not _gpu_taken:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+        _gpu_taken = True
+
+
+def _run_item(function: Callable[[str, Path], object], item: str, target: Path, gpu: str | None = None) -> tuple[int, int]:
     """Make one item; returns the process and its peak resident memory in KiB so far.
 
-    ``gpu``: what this worker sees from its first item on, as CUDA looks at the variable once.
+    ``gpu``: see :func:`take_gpu`.
     """
     if gpu is not None:
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(gpu))
+        take_gpu(gpu)
     temporary = target.parent / f".tmp-{target.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

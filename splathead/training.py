@@ -130,7 +130,7 @@ class Trainer:
         if not settings.steps:
             self.steps_per_epoch = math.ceil(len(self.plan(0)) // accelerator.num_processes / settings.grad_accum)
         self.total_steps = self.steps_per_epoch * settings.epochs
-        self._lap_start = time.perf_counter()
+        self._lap_start, self._deadline_hit = time.perf_counter(), False
         self._reset_losses()
 
     @property
@@ -155,7 +155,7 @@ class Trainer:
             in_time = not self._time_is_up()
             while in_time and self.progress.step < self.total_steps:
                 in_time = self._run_epoch()
-            if DEADLINE.passed and self.progress.step < self.total_steps:
+            if self._deadline_hit and self.progress.step < self.total_steps:
                 raise TimeLimitReached(f"training: time limit reached at step {self.progress.step} of {self.total_steps}")
             if not self.state.best:  # stopped before the first validation
                 self.state.check_finite()
@@ -191,7 +191,7 @@ class Trainer:
         for group in groups[position:]:
             self.step(group)
             self.progress.step += 1
-            self.progress.images += sum(map(len, group)) * processes
+            self.progress.images += self._frames(group) * processes
             if self.progress.step % CHECK_EVERY == 0:
                 self._collect_losses(group)
             if self.progress.step % self.steps_per_epoch and self._time_is_up():
@@ -221,6 +221,11 @@ class Trainer:
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
 
+    def _frames(self, group: Sequence[Sequence[Crop]]) -> float:
+        """Pixels of a step, in whole frames."""
+        crop, (height, width) = self._batch_shape(self.progress.step // self.steps_per_epoch)[1], self.train.pairs[0].code.shape
+        return sum(map(len, group)) * (crop**2 / (height * width) if crop else 1.0)
+
     def _reset_losses(self) -> None:
         self._loss_sum, self._finite = torch.zeros(2, device=self.device)
         self._count = 0
@@ -249,12 +254,14 @@ class Trainer:
         self._reset_losses()
 
     def _time_is_up(self) -> bool:
+        """Whether this training's own limit or the process's deadline has passed, for any of the processes."""
         limit = self.settings.max_seconds
         over = bool(limit) and self.progress.seconds + time.perf_counter() - self._lap_start > limit
-        over = over or DEADLINE.passed
-        if self.accelerator.num_processes == 1 or not (limit or DEADLINE.is_set):
-            return over
-        return bool(self.accelerator.reduce(torch.tensor(float(over), device=self.device)).item() > 0)
+        flags = torch.tensor([float(over), float(DEADLINE.passed)])
+        if self.accelerator.num_processes > 1 and (limit or DEADLINE.is_set):
+            flags = self.accelerator.reduce(flags.to(self.device)).cpu()
+        self._deadline_hit = bool(flags[1])
+        return bool(flags.any())
 
     def _lap(self, *, training: bool) -> None:
         """Add the time since the last lap to the totals."""

@@ -61,6 +61,7 @@ def training_backend(settings: TrainConfig, device: torch.device) -> Iterator[No
         total = torch.cuda.get_device_properties(device).total_memory
         fraction = min(1.0, settings.max_gpu_memory_gb * GIB / total) if settings.max_gpu_memory_gb else 1.0
         torch.cuda.set_per_process_memory_fraction(fraction, device)
+        torch.cuda.empty_cache()  # an earlier training's blocks are not this one's
         torch.cuda.reset_peak_memory_stats(device)
     try:
         yield
@@ -95,7 +96,7 @@ class InferenceCost:
     seconds: float
     """median of several runs after a warm-up"""
     peak_mib: float
-    """reserved by torch on a GPU, else resident of the process"""
+    """on a GPU weights, inputs and what the network allocates at most; else resident of the process"""
 
 
 @torch.no_grad()
@@ -104,9 +105,10 @@ def inference_cost(network: torch.nn.Module, batch: Batch, amp: bool, runs: int 
     device = batch.lr_depth01.device
     inputs = (batch.lr_depth01,) if batch.guides is None else (batch.lr_depth01, batch.guides)
     network.eval()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    own = sum(t.nbytes for t in (*network.parameters(), *network.buffers(), *inputs))
+    if device.type == "cuda":  # training data and the optimiser's moments are there, too: only what is added counts
         torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
     else:
         runs = 1
     seconds = []
@@ -117,7 +119,8 @@ def inference_cost(network: torch.nn.Module, batch: Batch, amp: bool, runs: int 
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
-    return InferenceCost(statistics.median(seconds[-runs:]), peak_memory_mib(device))
+    peak = (torch.cuda.max_memory_allocated(device) - held + own) / 2**20 if device.type == "cuda" else peak_memory_mib(device)
+    return InferenceCost(statistics.median(seconds[-runs:]), peak)
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,11 +22,22 @@ import torch
 from splathead.checkpoints import save_weights
 from splathead.config import Config, TrainConfig, build_section
 from splathead.devices import gpu_count
+from splathead.maps.degrade import STUDY_DEGRADATIONS
+from splathead.maps.view_maps import NORMAL_TARGETS_FOLDER, PREPARED_NORMALS
 from splathead.models import architecture_for, architecture_to_dict, create_network, network_guides, parameter_count
 from splathead.pair_loading import load_pairs
 from splathead.results import ResultRow, device_name, git_state, write_results
-from splathead.samples import Sample
-from splathead.stages import DEADLINE, Stage, TimeLimitReached, read_record, safe_name
+from splathead.samples import Sample, stage_folder
+from splathead.stages import (
+    DEADLINE,
+    Stage,
+    TimeLimitReached,
+    finished_fingerprint,
+    read_record,
+    safe_name,
+    take_gpu,
+    visible_gpu,
+)
 from splathead.training import Trainer, TrainingReport
 from splathead.training_data import Crop, PairSet
 from splathead.training_device import create_accelerator, inference_cost, resident_bytes
@@ -82,12 +92,20 @@ def study_jobs(config: Config, parent: Path) -> list[TrainingJob]:
 
 def job_part(job: TrainingJob, upstream: str, samples: dict[str, list[Sample]], *, force: bool = False) -> Stage:
     """Open a job's folder as a sub-stage; finished work is kept when nothing it depends on changed."""
-    names = {split: [dataclasses.astuple(sample) for sample in found] for split, found in samples.items()}
-    extra = {"upstream": upstream, "samples": names}
-    settings = training_settings(job.config.train)
+    settings, extra = training_settings(job.config.train), training_inputs(job.config, upstream, samples)
     part = Stage.open(job.parent, job.name, settings, extra=extra, force=force, seed=job.config.seed)
     part.record["inputs"] = {"pairs": upstream}
     return part
+
+
+def training_inputs(config: Config, upstream: str, samples: dict[str, list[Sample]]) -> dict:
+    """What a training depends on beside its settings: the pairs, and normals that stage 10 prepared."""
+    names = {split: [dataclasses.astuple(sample) for sample in found] for split, found in samples.items()}
+    extra = {"upstream": upstream, "samples": names}
+    kind = config.train.normal_target if config.train.model.normal_head else ""
+    if kind in PREPARED_NORMALS:
+        extra["normals"] = finished_fingerprint(stage_folder(config, 10) / NORMAL_TARGETS_FOLDER, kind)
+    return extra
 
 
 def is_trained(job: TrainingJob) -> bool:
@@ -113,7 +131,7 @@ def train_jobs(
         _spread(jobs, run, gpus)
     else:
         for job in jobs:
-            run(job, None)
+            run(job)
     left = [job.name for job in jobs if not is_trained(job)]
     if left:
         raise TimeLimitReached(f"time limit reached with {len(left)} of {len(jobs)} trainings left ({', '.join(left[:4])} ...)")
@@ -124,27 +142,22 @@ def _spread(jobs: Sequence[TrainingJob], run: Callable, gpus: int) -> None:
     context = multiprocessing.get_context("spawn")
     devices = context.Queue()
     for index in range(gpus):
-        devices.put(index)
+        devices.put(visible_gpu(index))
     workers = min(gpus, len(jobs))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_take_gpu, initargs=(devices,)) as pool:
-        for future in [pool.submit(run, job, DEADLINE.seconds_left) for job in jobs]:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(devices, DEADLINE.end)) as pool:
+        for future in [pool.submit(run, job) for job in jobs]:
             future.result()
 
 
-def _take_gpu(devices: multiprocessing.Queue) -> None:
-    """One GPU for this process; CUDA looks at the variable when it starts, which is later."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = str(devices.get())
+def _start_worker(devices: multiprocessing.Queue, end: float | None) -> None:
+    """One GPU and the parent's deadline for this process."""
+    take_gpu(devices.get())
+    DEADLINE.end = end
 
 
-def _run_job(
-    job: TrainingJob, seconds_left: float | None, *, upstream: str, samples: dict[str, list[Sample]], force: bool
-) -> None:
-    if seconds_left is not None and not DEADLINE.is_set:  # a worker, told when the job was handed out
-        DEADLINE.set(max(seconds_left, 1e-3))
-    if DEADLINE.passed:
-        return
-    part = job_part(job, upstream, samples, force=force)
-    if part.finished and is_trained(job):
+def _run_job(job: TrainingJob, *, upstream: str, samples: dict[str, list[Sample]], force: bool) -> None:
+    part = job_part(job, upstream, samples, force=force)  # clears what was trained from other inputs, also when time is up
+    if DEADLINE.passed or (part.finished and is_trained(job)):
         return
     try:
         train_job(job, part, samples, create_accelerator(job.config.device))
@@ -178,7 +191,9 @@ class _DataKey:
     def _values(self) -> tuple:
         train = self.config.train
         normals = train.normal_target if train.model.normal_head else ""
-        return (str(self.config.run_folder), train.lr_input, train.target, normals, self.guides, train.max_gpu_memory_gb)
+        noise_seed = self.config.seed if train.lr_input in STUDY_DEGRADATIONS else 0
+        what = (train.lr_input, noise_seed, train.target, normals, self.guides)
+        return (str(self.config.run_folder), *what, train.max_gpu_memory_gb, *dataclasses.astuple(self.config.pairs)[-2:])
 
     def __hash__(self) -> int:
         return hash(self._values())

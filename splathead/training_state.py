@@ -15,7 +15,8 @@ from splathead.config import TrainConfig
 from splathead.images import atomic_path
 
 RUNTIME_SETTINGS = (
-    "apply", "only_apply", "weights", "baselines", "method", "max_seconds", "checkpoint_every", "max_gpu_memory_gb",
+    "apply", "only_apply", "weights", "dornet_weights", "baselines", "method", "max_seconds", "checkpoint_every",
+    "max_gpu_memory_gb",
 )  # fmt: skip
 """Fields of TrainConfig that do not change what is trained"""
 
@@ -35,8 +36,8 @@ class Progress:
 
     step: int = 0
     """optimiser steps done"""
-    images: int = 0
-    """frames or crops seen"""
+    images: float = 0.0
+    """frames seen; a crop counts by its pixels"""
     seconds: float = 0.0
     """wall clock of all sessions"""
     train_seconds: float = 0.0

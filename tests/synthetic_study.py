@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,8 +165,8 @@ def _cross(maker: _Maker) -> None:
 def _normals(maker: _Maker) -> None:
     sources = {"none": 0.6, "splat": 0.7, "splat_bilateral": 0.65, "surface": 0.55}
     for target, names in (("surface", tuple(sources)), ("render", ("none", "splat"))):
-        for fit in FITS:
-            key = INTERIOR | {"experiment": "normals", "fit": fit, "target": target}
+        for fit, views in itertools.product(FITS, ("all", "near_frontal")):
+            key = INTERIOR | {"experiment": "normals", "fit": fit, "target": target, "views": views}
             for name in names:
                 maker.pixels(sources[name], **key, method=f"unet_normals_{name}")
             maker.add("mae", "mm", 0.07, **key, method="unet_normals_splat", method_b="unet_normals_none")
@@ -174,8 +175,9 @@ def _normals(maker: _Maker) -> None:
 def _bits(maker: _Maker) -> None:
     for target, depths in (("surface", (6, 7, 8, 9, 10, 16)), ("render", (8, 16))):
         for fit, level in FITS.items():
-            for bits in depths:
-                key = INTERIOR | {"experiment": "bits", "fit": fit, "target": target, "degradation_test": f"{bits}bit"}
+            for bits, views in itertools.product(depths, ("all", "near_frontal")):
+                key = INTERIOR | {"experiment": "bits", "fit": fit, "target": target, "views": views}
+                key |= {"degradation_test": f"{bits}bit"}
                 error = level * (1 + 2.0 ** (6 - bits))
                 maker.pixels(1.5 * error, **key, method="bilinear")
                 maker.pixels(0.6 * error, **key, method="unet", degradation_train=f"{bits}bit")

@@ -16,9 +16,9 @@ from splathead.models import architecture_from_dict, architecture_to_dict, param
 from splathead.models.dornet import DORNet, DORNetArchitecture, deformable_convolution, load_nyu_weights
 from splathead.models.dornet import create as create_dornet
 from splathead.models.interpolation import upsample
+from splathead.models.pixel_shuffle import exact_convolution
 from splathead.models.sgnet import SGNet, SGNetArchitecture, gradient_magnitude
 from splathead.models.sgnet import create as create_sgnet
-from splathead.models.sgnet_blocks import exact_convolution
 from splathead.models.sgnet_fusion import _ChannelMixing, _mean_plus_deviation
 
 pytestmark = pytest.mark.usefixtures("single_thread")
@@ -130,7 +130,7 @@ def test_blocks_against_their_definitions():
     torch.manual_seed(0)
     x = torch.randn(2, 4, 7, 9)
     layer = torch.nn.Conv2d(4, 1, 3, padding=1)
-    torch.testing.assert_close(exact_convolution(x, layer), layer(x))
+    torch.testing.assert_close(exact_convolution(layer, x), layer(x))
     matrix = _ChannelMixing(6).matrix()  # orthogonal when new
     torch.testing.assert_close(matrix @ matrix.T, torch.eye(6), atol=1e-5, rtol=0)
     expected = x.mean((2, 3), keepdim=True) + x.std((2, 3), keepdim=True, correction=0)

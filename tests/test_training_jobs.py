@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from splathead import depth_sr
-from splathead.config import Config, ConfigError, ModelConfig, PairsConfig, RenderConfig, SubjectsConfig, TrainConfig
+from splathead.config import (
+    Config,
+    ConfigError,
+    ModelConfig,
+    PairsConfig,
+    RenderConfig,
+    SubjectsConfig,
+    TrainConfig,
+    load_config,
+)
 from splathead.evaluation import depth as depth_evaluation
 from splathead.evaluation.views import predicted_methods
 from splathead.guides import GUIDE_CHANNELS, guide_channels
@@ -19,11 +28,11 @@ from splathead.maps.low_resolution import load_low_resolution
 from splathead.models.unet import UNetArchitecture, create
 from splathead.results import read_results
 from splathead.samples import list_samples, predictions_folder, stage_folder
-from splathead.stages import DEADLINE, Stage, TimeLimitReached
+from splathead.stages import DEADLINE, Stage, TimeLimitReached, visible_gpu
 from splathead.subjects.collect import plan_subjects
 from splathead.synthetic import synthetic_view, write_synthetic_run
 from splathead.training_data import Crop, PairSet, epoch_plan, make_pair
-from splathead.training_jobs import make_job, study_jobs
+from splathead.training_jobs import _DataKey, make_job, study_jobs
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 CPU = torch.device("cpu")
@@ -197,3 +206,65 @@ def test_unknown_guides_are_named():
     assert guide_channels(tuple(GUIDE_CHANNELS)) == 7
     with pytest.raises(ValueError, match="guide 'depth', expected one of rgb"):
         guide_channels(("depth",))
+
+
+def test_a_training_of_other_settings_does_not_count_when_time_is_up(config, no_deadline):
+    depth_sr.run_stage(config)
+    config.trainings[0]["learning_rate"] = 1e-3
+    no_deadline.set(1e-3)
+    with pytest.raises(TimeLimitReached, match="1 of 4 trainings left"):
+        depth_sr.run_stage(config)
+    assert not (stage_folder(config, 6) / "unet-surface" / "model.safetensors").exists()
+
+
+def test_weights_given_as_a_file_have_the_name_that_was_asked_for(config):
+    depth_sr.run_stage(config)
+    weights = stage_folder(config, 6) / "unet-surface+seed1" / "model.safetensors"
+    other = replace(config, trainings=[], train=replace(config.train, weights=str(weights), method="mine"))
+    depth_sr.run_stage(other)
+    mine = next(method for method in predicted_methods(other) if method.folder == "mine")
+    assert (mine.name, mine.target) == ("mine", "")  # scored on every target
+    study = replace(config, trainings=[], train=replace(config.train, weights=str(stage_folder(config, 6))))
+    depth_sr.run_stage(study)
+    again = {method.folder: method for method in predicted_methods(study)}["unet-surface+seed1"]
+    assert (again.name, again.target, again.seed) == ("unet", "surface", 1)
+
+
+def test_noise_follows_the_seed_of_its_training(config):
+    for name, differs in (("bicubic_noise", True), ("8bit", False)):
+        jobs = [make_job(config, stage_folder(config, 6), {"lr_input": name, "seed": seed}, "x") for seed in (0, 1)]
+        keys = [_DataKey(job.config, ()) for job in jobs]
+        assert (keys[0] != keys[1]) == differs
+
+
+def test_workers_take_gpus_that_this_process_may_use(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpu(3) == "3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-ab")
+    assert [visible_gpu(0), visible_gpu(1)] == ["5", "GPU-ab"]
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ({"target": "surfce"}, r"trainings\[0\]: train.target: 'surfce', expected one of surface, render"),
+        ({"model": {"nme": "unet"}}, r"trainings\[0\]: unknown key model.nme; the nearest valid key is model.name"),
+        ({"model": {"normal_head": True}}, r"normal_head True of unet, train.normal_target ''"),
+        ({"model": {"name": "edsr", "normal_head": True}, "normal_target": "surface"}, "and the unet"),
+    ],
+)
+def test_trainings_are_checked_when_the_file_is_read(tmp_path, entry, message):
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps({"schema": 1, "trainings": [entry]}))
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_cost_of_an_interrupted_session_counts(tmp_path, no_deadline):
+    stage = Stage.open(tmp_path, "01_things", {})
+    stage._started -= 5.0
+    no_deadline.set(1e-6)
+    with pytest.raises(TimeLimitReached):
+        stage.run_items(lambda item, out: None, ["a"])
+    assert json.loads((tmp_path / "01_things" / "stage.json").read_text())["seconds"] >= 5.0
+    assert Stage.open(tmp_path, "01_things", {}).record["seconds"] >= 5.0

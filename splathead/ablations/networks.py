@@ -13,7 +13,7 @@ from splathead.config import Config
 from splathead.evaluation.views import Method
 from splathead.samples import STAGE_NAMES, Sample, input_stage, list_samples, stage_folder
 from splathead.stages import STAGE_SCHEMA, Stage, fingerprint, finished_fingerprint, read_record, record_group, safe_name
-from splathead.training_jobs import WEIGHTS_NAME, TrainingJob, is_trained, make_job, train_jobs
+from splathead.training_jobs import WEIGHTS_NAME, TrainingJob, is_trained, make_job, train_jobs, training_inputs
 from splathead.training_state import training_settings
 
 NO_NORMALS = "none"
@@ -106,8 +106,7 @@ def train_networks(ablation: Ablation, jobs: Sequence[TrainingJob]) -> dict[str,
 
 def trained_by_stage_06(job: TrainingJob, upstream: str, samples: dict[str, list[Sample]]) -> Path | None:
     """Folder of the finished training of stage 06 with this job's settings, seed and data; None when there is none."""
-    names = {split: [dataclasses.astuple(sample) for sample in found] for split, found in samples.items()}
-    extra = {"upstream": upstream, "samples": names}
+    extra = training_inputs(job.config, upstream, samples)
     parent = stage_folder(job.config, 6)
     for path in sorted(parent.glob(f"*/{WEIGHTS_NAME}")):
         twin = dataclasses.replace(job, name=path.parent.name, parent=parent)

@@ -93,6 +93,17 @@ def validate(config: Config, source: str) -> None:
             f"{source}: render.lr_size: {config.render.lr_size}, expected a divisor of subjects.map_size "
             f"{config.subjects.map_size}"
         )
+    for index, entry in enumerate(config.trainings):
+        where = f"{source}: trainings[{index}]"
+        changes = {key: value for key, value in entry.items() if key != "seed"}
+        train = build_section(type(config.train), changes, where, base=config.train)
+        validate(dataclasses.replace(config, trainings=[], train=train), where)
+    head, normals = config.train.model.normal_head, config.train.normal_target
+    if head != bool(normals) or (head and config.train.model.name != "unet"):
+        raise ConfigError(
+            f"{source}: train.model.normal_head {head} of {config.train.model.name}, train.normal_target {normals!r}, "
+            "expected both or neither, and the unet"
+        )
     for key, names in (("train.lr_input", [config.train.lr_input]), ("cross.degradations", config.cross.degradations)):
         for name in names:
             check_lr_input(name, f"{source}: {key}")

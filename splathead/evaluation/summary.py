@@ -32,13 +32,13 @@ class Column:
 
 def summary_lines(rows: Sequence[ResultRow], columns: Sequence[Column], methods: Sequence[Method]) -> list[str]:
     """Tables over all views: methods by columns that were measured, then each network's paired differences (interior)."""
+    from splathead.report.data import Results  # which reads files that stages write
+
     blocks: dict[tuple[str, ...], list[ResultRow]] = {}
-    for row in rows:
+    for row in Results(tuple(rows)).first_seed().rows:
         if row.views == "all":
             blocks.setdefault(tuple(getattr(row, name) for name in _BLOCK), []).append(row)
     order = {method.name: index for index, method in enumerate(methods)}
-    first = min((row.seed for row in rows if row.seed is not None), default=None)
-    rows = [row for row in rows if row.seed in (None, first)]  # of several seeds the first
     lines = []
     for block, found in sorted(blocks.items(), key=lambda item: (item[0][:4], item[0][4] != "surface")):
         lines += ["", _title(dict(zip(_BLOCK, block)), found), *_table(found, columns, order)]

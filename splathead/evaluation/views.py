@@ -22,10 +22,11 @@ from splathead.stages import read_record
 
 RAW_SPLAT = "raw_splat"
 """The splats' own high-resolution depth. Against target ``render`` it is the target itself, so it is not scored there."""
+REFERENCE_BITS = 8
 RENDERED = "render"
 """Input that is rendered from the Gaussians at low resolution, not resampled"""
 SCALES = ("metric", "nominal")
-PREDICT_HINT = "run scripts/06_train_depth_sr.py --only_apply (it predicts the splits val and test)"
+PREDICT_HINT = "run scripts/06_train_depth_sr.py --only_apply (it predicts evaluate.splits)"
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,10 @@ class View:
 
     @classmethod
     def load(cls, config: Config, sample: Sample) -> View:
-        """Read the pair. Its low-resolution input (``train.lr_input``) gives code, near, far and the bilinear map."""
-        bits = int(config.train.lr_input.removesuffix("bit"))
+        """Read the pair. Its low-resolution input (``train.lr_input``, or the 8-bit one where that is not a map of stage 05)
+        gives code, near, far and the bilinear map."""
+        bits = config.train.lr_input.removesuffix("bit")
+        bits = int(bits) if bits.isdecimal() and int(bits) in config.pairs.lr_bits else REFERENCE_BITS
         return cls(config, sample, load_pair(config, sample, lr_bits=bits, targets=tuple(config.evaluate.targets)))
 
     @property

@@ -33,9 +33,6 @@ NO_NETWORK = "none"
 BASELINES = ("nearest", "bilinear", "bicubic", "bilinear_offset", "variational", "dornet_nyu", "raw_splat")
 """Methods that are not trained here, see ``splathead.predictors``"""
 
-GUIDED_BASELINES = ("dornet_nyu",)
-"""Those of them that also see the view's high-resolution colour"""
-
 SURFACE_MARGIN = 0.5
 """``output_margin`` of networks trained on the true surface, which leaves near..far at the nose and at silhouettes;
 as the residual's own limit it switches the clamp off"""

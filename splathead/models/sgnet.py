@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from splathead.guides import guide_channels
 from splathead.models.interpolation import upsample
+from splathead.models.pixel_shuffle import exact_convolution
 from splathead.models.sgnet_blocks import (
     LEAKY_SLOPE,
     PROJECTIONS,
@@ -31,7 +32,6 @@ from splathead.models.sgnet_blocks import (
     ResidualGroup,
     check_guides,
     conv3x3,
-    exact_convolution,
 )
 from splathead.models.sgnet_fusion import Fusion
 
@@ -110,7 +110,7 @@ class SGNet(nn.Module):
         with torch.autocast(lr_depth01.device.type, enabled=False):
             base = upsample(lr_depth01.float(), self.architecture.scale, "bicubic")
             margin = self.architecture.output_margin
-            depth = (base + exact_convolution(features, self.output)).clamp(-margin, 1.0 + margin)
+            depth = (base + exact_convolution(self.output, features)).clamp(-margin, 1.0 + margin)
             return depth, gradient.float()
 
     def trunk(

@@ -1,4 +1,4 @@
-"""Blocks that the two colour-guided networks share: channel attention, projections between resolutions, an exact last layer.
+"""Blocks that the two colour-guided networks share: channel attention, projections between resolutions.
 
 Sources: residual channel attention of RCAN (Zhang et al., ECCV 2018, eqs. 3-10), iterative back-projection of DBPN (Haris et
 al., CVPR 2018, section 3.2).
@@ -6,8 +6,6 @@ al., CVPR 2018, section 3.2).
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAKY_SLOPE = 0.2
@@ -96,19 +94,3 @@ def _project(channels: int, scale: int, up: bool) -> nn.Sequential:
 def conv3x3(channels: int, channels_out: int | None = None) -> nn.Conv2d:
     """3x3 convolution that keeps the frame's size."""
     return nn.Conv2d(channels, channels if channels_out is None else channels_out, 3, padding=1)
-
-
-def exact_convolution(
-    features: Tensor,  # [B, C, H, W]
-    layer: nn.Conv2d,  # 3x3, padding 1, one output channel
-) -> Tensor:  # [B, 1, H, W] float32
-    """The layer in full float32: a matrix product per tap and a sum of shifted maps.
-
-    cuDNN's convolutions may round their inputs to TF32, matrix products do not (torch's default): a residual that is a small
-    fraction of one 8-bit code step must not be rounded.
-    """
-    height, width = features.shape[-2:]
-    # tap (i, j) of a convolution reads at +(i - 1, j - 1); fold writes there, so the kernel is flipped
-    taps = layer.weight[0].float().flip(-2, -1).flatten(1).T
-    products = torch.matmul(taps, features.float().flatten(2))
-    return F.fold(products, (height, width), 3, padding=1) + layer.bias.float()

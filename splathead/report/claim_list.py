@@ -92,7 +92,7 @@ def _f_score_claims() -> list[Claim]:
             gap,
             "",
             audit_gap("b", "b"),
-            _half_or_less,
+            _half_or_more,
             one,
             needs,
         ),
@@ -102,14 +102,14 @@ def _f_score_claims() -> list[Claim]:
             gap,
             "",
             audit_gap("a", "a"),
-            _half_or_less,
+            _half_or_more,
             one,
             needs,
         ),
     ]
 
 
-def _half_or_less(ours: Measured, theirs: float) -> str:
+def _half_or_more(ours: Measured, theirs: float) -> str:
     """A gap: at least half of the published one replicates, a tenth of it is partly."""
     share = ours.value / theirs
     return REPLICATES if share >= 0.5 else PARTLY if share >= 0.1 else DOES_NOT

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from splathead.report.claims import Measured
-from splathead.report.study.ablation_tables import audit_rows, bits_rows, cross_rows, printed_f, shown_rows
+from splathead.report.data import Results
+from splathead.report.study.ablation_tables import audit_rows, cross_rows, printed_f
 from splathead.report.study.causes import FIVE, TOTAL, causes
-from splathead.report.study.data import Study
+from splathead.report.study.data import Study, focus
 from splathead.results import ResultRow
 
 FIT = "vanilla"
@@ -73,8 +74,14 @@ def cross_drop(study: Study) -> Measured | None:
     )
 
 
+def _protocol_rows(study: Study, experiment: str) -> Results:
+    """Mean absolute errors of an ablation on the published protocol."""
+    rows = study.experiment(experiment).where(**PROTOCOL, metric="mae")
+    return focus(rows, "raster_mode", "split")
+
+
 def bits_gap(study: Study) -> Measured | None:
-    rows = bits_rows(study, "render").where(metric="mae", method="unet", fit=FIT, method_b="")
+    rows = _protocol_rows(study, "bits").where(method="unet", method_b="")
     return _ratio(rows.one(degradation_test="8bit"), rows.one(degradation_test="16bit"), f"{study.name}_bits.csv")
 
 
@@ -82,7 +89,7 @@ def normals_change(source: str) -> Measure:
     """How much L1 with normals of ``source`` lies above that without, in percent, with the paired difference's interval."""
 
     def measure(study: Study) -> Measured | None:
-        rows = shown_rows(study.experiment("normals"), "target").where(metric="mae", fit=FIT, target="render")
+        rows = _protocol_rows(study, "normals")
         base = rows.one(method="unet_normals_none", method_b="")
         paired_row = rows.one(method=f"unet_normals_{source}", method_b="unet_normals_none")
         if base is not None and paired_row is not None:
@@ -95,6 +102,6 @@ def normals_change(source: str) -> Measure:
 def training_cost(metric: str, method: str) -> Measure:
     def measure(study: Study) -> Measured | None:
         rows = study.training().where(metric=metric, method=method)
-        return _of_row(rows.one(), f"{study.name}training_cost.csv")
+        return _of_row(rows.one(), f"{study.name}_training.csv")
 
     return measure

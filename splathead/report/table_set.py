@@ -96,7 +96,7 @@ def training_table(results: Results) -> Table | None:
     if len(chosen.distinct("target")) > 1:  # a study's networks are trained once for each target
         named = (replace(row, method=f"{method_label(row)} for {row.target}") for row in chosen.rows)
         chosen = Results(tuple(named))
-    note = "Training of this run's networks; images are views per second."
+    note = "Training of this run's networks; images are frames per second (crops by their pixels)."
     columns = [Column(name) for name in ("parameters", "seconds", "throughput", "peak_memory")]
     return build_table("training", "Training", note, chosen, columns)
 

@@ -132,7 +132,7 @@ def cost_table(study: Study) -> Table | None:
     methods = sorted(rows.where(metric=("parameters", "seconds")).distinct("method"), key=method_order)
     lines = [GridLine(method_label(name), {"method": name}) for name in methods]
     devices = sorted({row.device for row in rows.rows if row.device})
-    note = f"Measured on {', '.join(devices)}. Training on surface; images are high-resolution frames (or as many pixels)."
+    note = f"Measured on {', '.join(devices)}. Training on surface; images are frames of 1024x1024, crops by their pixels."
     return build_grid(Grid("cost", "Size and cost", note, groups, [("", lines)]), rows)
 
 
