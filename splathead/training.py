@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from splathead.config import TrainConfig
-from splathead.losses import depth_loss, normal_loss
 from splathead.stages import DEADLINE, TimeLimitReached
-from splathead.training_data import Batch, Crop, PairSet, check_crop, epoch_plan
+from splathead.training_data import Crop, PairSet, check_crop, epoch_plan
 from splathead.training_device import maybe_compile, peak_memory_mib, training_backend
+from splathead.training_objective import cosine_rate, forward_loss, validation_rmse_mm
 from splathead.training_state import Progress, TrainingError, TrainingState, training_settings, write_log
 
 if TYPE_CHECKING:
@@ -54,45 +53,6 @@ class TrainingReport:
     peak_memory_mib: float
     """reserved by torch on a GPU, else of the process"""
     log: list[dict]
-
-
-def cosine_rate(rate: float, step: int, total_steps: int) -> float:
-    """Learning rate of an optimiser step: cosine from ``rate`` to 0 over the training (the study's schedule, per step)."""
-    return 0.5 * rate * (1.0 + math.cos(math.pi * step / total_steps))
-
-
-@torch.no_grad()
-def validation_rmse_mm(network: nn.Module, pairs: PairSet, views: int = 0) -> float:
-    """Mean over views of the interior RMSE against the target, in mm, in full frames and full precision.
-
-    ``views``: use this many, spread evenly; 0 = all. Views without interior pixels are left out; none at all is an error.
-    """
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, min(views or len(pairs), len(pairs))).round().astype(int))
-    network.eval()
-    values = []
-    for index in map(int, chosen):
-        pair = pairs.pairs[index]
-        if pair.interior is None or not pair.interior.any():
-            continue
-        batch = pairs.batch([Crop(index, 0, 0, flip=False)], 0)
-        error = (_predict(network, batch) - batch.target01)[0, 0]
-        inside = error[torch.from_numpy(pair.interior).to(error.device)].double()
-        values.append(math.sqrt(float(inside.square().mean())) * pair.lr.range)
-    if not values:
-        raise ValueError(f"validation: none of the {len(chosen)} views has interior pixels")
-    return float(np.mean(values))
-
-
-def _predict(model: nn.Module, batch: Batch) -> Tensor:
-    return model(batch.lr_depth01) if batch.guides is None else model(batch.lr_depth01, batch.guides)
-
-
-def _forward_loss(model: nn.Module, batch: Batch, gradient_weight: float, scale: str, normal_weight: float) -> Tensor:
-    if batch.normals is None:
-        return depth_loss(_predict(model, batch), batch.target01, batch.mask, gradient_weight=gradient_weight, scale=scale)
-    depth, normals = model(batch.lr_depth01, with_normals=True)
-    loss = depth_loss(depth, batch.target01, batch.mask, gradient_weight=gradient_weight, scale=scale)
-    return loss + normal_weight * normal_loss(normals, batch.normals, batch.mask)
 
 
 class Trainer:
@@ -125,7 +85,7 @@ class Trainer:
         identity = {"settings": training_settings(settings), "data": train.fingerprint(), "seed": seed}
         self.state = TrainingState(self.network, optimizer, scaler, self.device, identity)
         self.model = accelerator.prepare(self.network) if accelerator.num_processes > 1 else self.network
-        self.loss_of = maybe_compile(_forward_loss, settings, self.device)
+        self.loss_of = maybe_compile(forward_loss, settings, self.device)
         self.steps_per_epoch = math.ceil(settings.steps / settings.epochs)
         if not settings.steps:
             self.steps_per_epoch = math.ceil(len(self.plan(0)) // accelerator.num_processes / settings.grad_accum)

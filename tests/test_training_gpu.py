@@ -12,9 +12,10 @@ from splathead.config import ModelConfig, TrainConfig
 from splathead.metrics.zones import ZoneSettings
 from splathead.models import architecture_for, create_network
 from splathead.synthetic import synthetic_view
-from splathead.training import Trainer, validation_rmse_mm
+from splathead.training import Trainer
 from splathead.training_data import PairSet, make_pair
 from splathead.training_device import create_accelerator
+from splathead.training_objective import validation_rmse_mm
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

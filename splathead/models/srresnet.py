@@ -9,68 +9,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from splathead.models.pixel_shuffle import (
-    RESIDUAL_WEIGHT,
-    check_base,
-    exact_convolution,
-    interpolated_base,
-    subpixel_upsampler,
-)
+from splathead.models.residual_sr import CHANNELS, ResidualSR, ResidualSRArchitecture, TrunkParts
 
-BLOCKS = 16
-CHANNELS = 64
 OUTER_KERNEL = 9
 
 
 @dataclass(frozen=True)
-class SRResNetArchitecture:
-    """Everything that determines the network's function, apart from its weights."""
-
-    scale: int = 4
-    """super-resolution factor: a power of two, or 3"""
-    base: str = "bicubic"
-    """interpolation that the residual is added to: bicubic or bilinear"""
-    icnr: bool = False
-    """ICNR initialisation of the sub-pixel convolutions"""
-    output_margin: float = 0.0
-    """output is clamped to [-margin, 1 + margin] of near..far, see UNetArchitecture"""
-
-    def __post_init__(self) -> None:
-        check_base(self.base, self.scale, self.output_margin)
+class SRResNetArchitecture(ResidualSRArchitecture):
+    """SRResNet's; see the base class."""
 
 
-class SRResNet(nn.Module):
+class SRResNet(ResidualSR):
     """Depth super-resolution SRResNet; ``architecture`` says which."""
 
     def __init__(self, architecture: SRResNetArchitecture) -> None:
-        super().__init__()
-        self.architecture = architecture
-        self.head = nn.Sequential(nn.Conv2d(1, CHANNELS, OUTER_KERNEL, padding=OUTER_KERNEL // 2), nn.PReLU())
-        self.body = nn.ModuleList(_residual_branch() for _ in range(BLOCKS))
-        self.body_end = nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS))
-        self.upsampler = subpixel_upsampler(CHANNELS, architecture.scale, icnr=architecture.icnr, activation=nn.PReLU)
-        self.tail = nn.Conv2d(CHANNELS, 1, OUTER_KERNEL, padding=OUTER_KERNEL // 2)
-
-    def forward(
-        self,
-        lr_depth01: Tensor,  # [B, 1, h, w] float32, extended beyond its mask; 0 = near, 1 = far
-    ) -> Tensor:  # [B, 1, h * scale, w * scale] float32 in the same normalisation
-        """Super-resolved depth. Base and tail run in float32 whatever autocast is active around the call."""
-        base = interpolated_base(lr_depth01, self.architecture.scale, self.architecture.base)
-        first = self.head(lr_depth01.contiguous(memory_format=torch.channels_last))
-        features = first
-        for branch in self.body:
-            features = features + branch(features)
-        features = self.upsampler(self.body_end(features) + first)
-        margin = self.architecture.output_margin
-        return (base + RESIDUAL_WEIGHT * exact_convolution(self.tail, features)).clamp(-margin, 1.0 + margin)
+        head = nn.Sequential(nn.Conv2d(1, CHANNELS, OUTER_KERNEL, padding=OUTER_KERNEL // 2), nn.PReLU())
+        tail = nn.Conv2d(CHANNELS, 1, OUTER_KERNEL, padding=OUTER_KERNEL // 2)
+        super().__init__(architecture, TrunkParts(head, _branch, nn.Sequential(*_normalised()), tail, activation=nn.PReLU))
 
 
-def _residual_branch() -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS), nn.PReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS))
+def _normalised() -> list[nn.Module]:
+    return [nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS)]
+
+
+def _branch() -> nn.Sequential:
+    return nn.Sequential(*_normalised(), nn.PReLU(), *_normalised())
 
 
 def create(architecture: SRResNetArchitecture) -> SRResNet:
