@@ -80,6 +80,7 @@ def stage_state(folder: Path) -> str:
 def run(options: argparse.Namespace) -> int:
     """Run, list or print the selected stages; returns the exit code."""
     from splathead.config import load_config
+    from splathead.preflight import check_inputs
     from splathead.samples import STAGE_NAMES, stage_folder
     from splathead.stages import TIME_LIMIT_EXIT
 
@@ -90,6 +91,9 @@ def run(options: argparse.Namespace) -> int:
         for number in config.stages:
             print(f"  {STAGE_NAMES[number]:28s} {stage_state(stage_folder(config, number))}")
         return 0
+    if not stages:
+        raise ValueError(f"no stage of {options.config} is left by these flags, it has {', '.join(map(str, config.stages))}")
+    check_inputs(config, stages)
     started = time.perf_counter()
     for number in stages:
         left = options.time_limit - (time.perf_counter() - started) if options.time_limit else None
@@ -109,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.dry_run:
         print(f"\n{len(stages)} stages in {time.perf_counter() - started:.0f} s; results in {config.run_folder}")
         report = stage_folder(config, 12) / "report.html"
-        if report.is_file():
+        if report.is_file() and 12 in stages:
             print(f"open {report} in a browser")
     return 0
 

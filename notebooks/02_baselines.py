@@ -69,8 +69,8 @@ plt.show()
 # - **nearest**, **bilinear**, **bicubic** interpolate the decoded values.
 # - **bilinear + offset** adds one constant, because splat depth lies behind the surface. The study fits it on the
 #   training heads; here it comes from the two other views of this head.
-# - **variational** looks for the smoothest surface whose cell means stay within half a step of the code: between two
-#   steps the code does not care, so smoothness may decide.
+# - **variational** looks for a smooth surface whose cell means stay near half a step of the code: between two steps the
+#   code does not care, so smoothness may decide. Beyond half a step leaving costs, more and more, but is not forbidden.
 # - **raw splat depth** is not an upsampler: the Gaussians rendered at 1024 in float, for comparison.
 #
 # Networks join where their weights are found in `runs/` (`python scripts/06_train_depth_sr.py --config
@@ -104,8 +104,9 @@ print(f"offset {offset_mm:+.2f} mm; methods: {', '.join(method_label(name) for n
 # %% [markdown]
 # ## Surfaces and errors
 #
-# Above: normals of each result. Below: its signed error, red behind the true surface, blue in front of it. The whole face
-# is red for all but the offset: the bias of splat depth, which no interpolation can see. What differs between the methods
+# Above: normals of each result. Below: its signed error, red behind the true surface, blue in front of it. Most of the
+# face is red for all but the offset: the bias of splat depth, which no interpolation can see; narrow hollows (mouth, eyes,
+# nostrils) are blue, as splats bridge them. What differs between the methods
 # is fine relief: blocks and terraces for nearest, ripples for bilinear and bicubic, and far fewer of them for the
 # variational method, which keeps what the code is sure of and smooths what lies within half a step of it.
 
@@ -130,8 +131,8 @@ pictures(["bilinear_offset", "raw_splat", *(name for name in ("unet", "sgnet") i
 #
 # A horizontal line of pixels across the forehead, and a part of it enlarged. Grey boxes are the input: a cell is four
 # pixels wide, and its code allows any value within half a step. The bilinear curve connects the middles of the boxes and
-# so inherits their staircase; the variational one moves freely inside of them. The true surface (black) need not lie in
-# the boxes: they hold what the *splats* render.
+# so inherits their staircase; the variational one uses the room inside of them, and a little beyond where the relief asks
+# for it. The true surface (black) need not lie in the boxes: they hold what the *splats* render.
 
 # %%
 row = top + 210

@@ -44,11 +44,12 @@ def run() -> None:
         inputs = build.finished_stages(config)
         settings = {key: getattr(flags, key) for key in ("formats", "views", "subjects", "mesh_faces")}
         stage = Stage.open(config.run_folder, name, settings, inputs, force=run.force, seed=config.seed)
+        made = "are up to date" if stage.finished else "made"
         if not stage.finished:
             build.build_run_report(config, stage.folder)
             stage.close()
         files = run_files(config)
-        print(f"{name}: tables, figures and {stage.folder / 'report.html'}")
+        print(f"{name}: tables, figures and {stage.folder / 'report.html'} {made}")
         if flags.publish:
             print("published " + ", ".join(map(str, build.publish(config, EVAL_FOLDER))))
     if flags.readme:

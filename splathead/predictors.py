@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from splathead.maps.view_maps import load_guides
 from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.models.interpolation import fit_offset
 from splathead.prediction import interpolate_depth, load_input, load_network, load_raw_splat, scale_factor
+from splathead.preflight import dornet_weights
 from splathead.samples import Sample, input_stage, list_samples
 from splathead.stages import Stage, fingerprint, fingerprint_path
 
@@ -84,7 +84,7 @@ def baseline_predictors(config: Config, limit: int = 0) -> tuple[list[Predictor]
         elif method == "variational":
             predictors.append(Predictor(method, settings, functools.partial(_make_variational, config)))
         elif method == "dornet_nyu":
-            settings |= {"guides": ["rgb"], "weights": fingerprint_path(_dornet_weights(config))}
+            settings |= {"guides": ["rgb"], "weights": fingerprint_path(dornet_weights(config))}
             predictors.append(Predictor(method, settings, functools.partial(_make_dornet, config), on_gpu=True))
         else:
             predictors.append(Predictor(method, settings, functools.partial(_make_interpolation, config, method)))
@@ -175,22 +175,12 @@ def _make_variational(config: Config, _folder: Path) -> Predict:
     return predict
 
 
-def _dornet_weights(config: Config) -> Path:
-    given = config.train.dornet_weights or os.environ.get("SPLATHEAD_DORNET", "")
-    if not given or not Path(given).is_file():
-        raise FileNotFoundError(
-            f"baseline dornet_nyu: {given or 'no weights given'}: set train.dornet_weights (or $SPLATHEAD_DORNET) to "
-            "DORNet-T's NYU_T_X4.pth, see external/README.md"
-        )
-    return Path(given)
-
-
 def _make_dornet(config: Config, _folder: Path) -> Predict:
     from splathead.models.dornet import load_nyu_weights
     from splathead.prediction import guided_prediction
 
     device = compute_device(config.device)
-    network = load_nyu_weights(_dornet_weights(config)).to(device).eval()
+    network = load_nyu_weights(dornet_weights(config)).to(device).eval()
 
     def predict(sample: Sample) -> DepthMap:
         lr = load_input(config, sample, config.train.lr_input)

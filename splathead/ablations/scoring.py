@@ -120,4 +120,4 @@ def score_trials(ablation: Ablation, experiment: str, trials: Sequence[Trial], t
     write_results(path, rows)
     part.close()
     ablation.parts.append(part)
-    return rows
+    return read_results(path)  # in the file's order, as the next time

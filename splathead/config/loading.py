@@ -93,11 +93,6 @@ def validate(config: Config, source: str) -> None:
             f"{source}: render.lr_size: {config.render.lr_size}, expected a divisor of subjects.map_size "
             f"{config.subjects.map_size}"
         )
-    for index, entry in enumerate(config.trainings):
-        where = f"{source}: trainings[{index}]"
-        changes = {key: value for key, value in entry.items() if key != "seed"}
-        train = build_section(type(config.train), changes, where, base=config.train)
-        validate(dataclasses.replace(config, trainings=[], train=train), where)
     head, normals = config.train.model.normal_head, config.train.normal_target
     if head != bool(normals) or (head and config.train.model.name != "unet"):
         raise ConfigError(
@@ -124,6 +119,11 @@ def validate(config: Config, source: str) -> None:
     for key in counts:
         if value_of(key) < 1:
             raise ConfigError(f"{source}: {key}: {value_of(key)}, expected at least 1")
+    for index, entry in enumerate(config.trainings):
+        where = f"{source}: trainings[{index}]"
+        changes = {key: value for key, value in entry.items() if key != "seed"}
+        train = build_section(type(config.train), changes, where, base=config.train)
+        validate(dataclasses.replace(config, trainings=[], train=train), where)
 
 
 def check_lr_input(name: str, where: str) -> None:

@@ -23,7 +23,7 @@ from splathead.samples import STAGE_NAMES, list_subjects, predictions_folder, st
 from splathead.stages import read_record
 from splathead.subjects.splits import freeze_splits
 
-REPORTED_STAGES = (2, 4, 6, 7, 8, 11)
+REPORTED_STAGES = (2, 4, 6, 7, 8, 9, 10, 11)
 README_BEGIN, README_END = "<!-- results:begin -->", "<!-- results:end -->"
 
 

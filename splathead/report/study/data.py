@@ -84,7 +84,11 @@ def load_study(eval_folder: Path, name: str) -> Study:
     eval_folder = Path(eval_folder)
     paths = sorted(eval_folder.glob(f"{name}_*.csv"))
     if not paths:
-        raise FileNotFoundError(f"{eval_folder}: no {name}_<kind>.csv, expected at least {name}_depth.csv")
+        raise FileNotFoundError(
+            f"{eval_folder}: no {name}_<kind>.csv, expected at least {name}_depth.csv; run configs/{name}.yaml, then this "
+            f"script with --config configs/{name}.yaml --publish. The pilot's tables: --config configs/pilot.yaml --from_eval "
+            "eval --out DIR"
+        )
     splits = eval_folder / "splits.json"
     frozen = json.loads(splits.read_text(encoding="utf-8")) if splits.is_file() else {}
     kinds = {path.stem.removeprefix(f"{name}_"): Results(tuple(read_results(path))) for path in paths}

@@ -1,0 +1,42 @@
+"""What a run will need from outside, checked before hours of work are spent on reaching it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from splathead.config import Config
+
+DORNET_VARIABLE = "SPLATHEAD_DORNET"
+SOURCES = {
+    "ict": "ICT-FaceKit's FaceXModel folder or a compact npz of it (github.com/ICT-VGL/ICT-FaceKit)",
+    "ict+anny": "ICT-FaceKit's FaceXModel folder or a compact npz of it (github.com/ICT-VGL/ICT-FaceKit)",
+    "scan": "a scan or a folder of scans",
+    "capture": "a posed capture or a folder of captures",
+    "facelift": "a photo or a folder of photos",
+}
+"""``subjects.source`` -> what ``subjects.path`` is then"""
+
+
+def dornet_weights(config: Config) -> Path:
+    """DORNet-T's published weights; FileNotFoundError that says how to give them where they are not."""
+    given = config.train.dornet_weights or os.environ.get(DORNET_VARIABLE, "")
+    if not given or not Path(given).is_file():
+        raise FileNotFoundError(
+            f"baseline dornet_nyu: {given or 'no weights given'}: set train.dornet_weights (or ${DORNET_VARIABLE}) to "
+            "DORNet-T's NYU_T_X4.pth, see external/README.md, or leave it out of train.baselines"
+        )
+    return Path(given)
+
+
+def check_inputs(config: Config, stages: Sequence[int]) -> None:
+    """Raise FileNotFoundError for the first thing that one of ``stages`` will miss: subjects, splats, weights."""
+    source, path = config.subjects.source, config.subjects.path
+    if 1 in stages and source in SOURCES and not (path and Path(path).exists()):
+        raise FileNotFoundError(f"subjects.path: {path or 'empty'}: no such file or folder, expected {SOURCES[source]}")
+    splats = config.reconstruct.import_path
+    if 2 in stages and config.reconstruct.source == "import" and not (splats and Path(splats).exists()):
+        raise FileNotFoundError(f"reconstruct.import_path: {splats or 'empty'}: no such file or folder, expected PLY files")
+    if 6 in stages and "dornet_nyu" in config.train.baselines:
+        dornet_weights(config)

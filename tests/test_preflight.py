@@ -1,0 +1,34 @@
+"""Missing inputs are named before a run starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from splathead.config import Config, ReconstructConfig, SubjectsConfig, TrainConfig
+from splathead.preflight import DORNET_VARIABLE, check_inputs
+
+
+@pytest.mark.parametrize("path", ["", "nowhere/ict"])
+def test_missing_subjects_are_named_with_their_key_and_source(path):
+    config = Config(subjects=SubjectsConfig(source="ict+anny", path=path))
+    with pytest.raises(FileNotFoundError, match=rf"subjects.path: {path or 'empty'}: .*ICT-VGL/ICT-FaceKit"):
+        check_inputs(config, [1, 2])
+    check_inputs(config, [2, 3])  # not needed any more
+
+
+def test_missing_splats_and_weights_are_named(monkeypatch, tmp_path):
+    monkeypatch.delenv(DORNET_VARIABLE, raising=False)
+    config = Config(reconstruct=ReconstructConfig(source="import", import_path="nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"reconstruct\.import_path: nowhere"):
+        check_inputs(config, [2])
+    config = Config(train=TrainConfig(baselines=["bilinear", "dornet_nyu"]))
+    with pytest.raises(FileNotFoundError, match=r"no weights given.*NYU_T_X4.pth"):
+        check_inputs(config, [1, 6])
+    weights = tmp_path / "NYU_T_X4.pth"
+    weights.write_bytes(b"x")
+    monkeypatch.setenv(DORNET_VARIABLE, str(weights))
+    check_inputs(config, [1, 6])
+
+
+def test_the_default_run_needs_nothing():
+    check_inputs(Config(), Config().stages)
