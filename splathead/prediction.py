@@ -60,13 +60,8 @@ class TrainedNetwork:
     @torch.no_grad()
     def predict(self, lr: DepthMap, guides: Mapping[str, np.ndarray] | None = None) -> DepthMap:
         """Super-resolve one map, in full precision. ``guides``: those of :attr:`guides`, as stage 04 stores them."""
-        prepared = prepare_input(lr)
-        inputs = [torch.from_numpy(prepared.depth01)[None, None].to(self.device)]
-        if self.guides:
-            stacked = [guide_tensor(torch.from_numpy(guides[name]).to(self.device), name) for name in self.guides]
-            inputs.append(torch.cat(stacked)[None])
-        depth01 = self.network(*inputs)[0, 0].cpu().numpy()
-        return to_depth_map(lr, prepared, depth01, self.scale, self.description)
+        chosen = {name: guides[name] for name in self.guides}
+        return network_prediction(self.network, lr, chosen, self.device, self.description)
 
 
 def load_network(path: Path, device: torch.device | str = "cpu") -> TrainedNetwork:
@@ -104,15 +99,20 @@ def to_depth_map(lr: DepthMap, prepared: LowResolutionInput, depth01: np.ndarray
 
 
 @torch.no_grad()
-def guided_prediction(
+def network_prediction(
     network: nn.Module, lr: DepthMap, guides: Mapping[str, np.ndarray], device: torch.device, source: str
 ) -> DepthMap:
-    """One map by a guided network that was not trained here; ``guides`` as stage 04 stores them, in the network's order."""
+    """One map by a network on ``device``, in full precision.
+
+    ``guides``: those that it takes, as stage 04 stores them, in its order; empty for a network without guides.
+    """
     prepared = prepare_input(lr)
-    x = torch.from_numpy(prepared.depth01)[None, None].to(device)
-    stacked = torch.cat([guide_tensor(torch.from_numpy(array).to(device), name) for name, array in guides.items()])[None]
-    scale = stacked.shape[-1] // x.shape[-1]
-    return to_depth_map(lr, prepared, network(x, stacked)[0, 0].cpu().numpy(), scale, source)
+    inputs = [torch.from_numpy(prepared.depth01)[None, None].to(device)]
+    if guides:
+        maps = (guide_tensor(torch.from_numpy(array).to(device), name) for name, array in guides.items())
+        inputs.append(torch.cat(list(maps))[None])
+    depth01 = network(*inputs)[0, 0].cpu().numpy()
+    return to_depth_map(lr, prepared, depth01, depth01.shape[-1] // lr.camera.width, source)
 
 
 def variational_prediction(lr: DepthMap, scale: int) -> DepthMap:

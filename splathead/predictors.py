@@ -177,14 +177,14 @@ def _make_variational(config: Config, _folder: Path) -> Predict:
 
 def _make_dornet(config: Config, _folder: Path) -> Predict:
     from splathead.models.dornet import load_nyu_weights
-    from splathead.prediction import guided_prediction
+    from splathead.prediction import network_prediction
 
     device = compute_device(config.device)
     network = load_nyu_weights(dornet_weights(config)).to(device).eval()
 
     def predict(sample: Sample) -> DepthMap:
         lr = load_input(config, sample, config.train.lr_input)
-        return guided_prediction(network, lr, load_guides(config, sample, ("rgb",)), device, "DORNet-T, NYU x4 weights")
+        return network_prediction(network, lr, load_guides(config, sample, ("rgb",)), device, "DORNet-T, NYU x4 weights")
 
     return predict
 

@@ -82,6 +82,11 @@ def fingerprint(data: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def stage_fingerprint(name: str, settings: object, upstream: dict[str, str], extra: object, seed: int) -> str:
+    """What :meth:`Stage.open` records and compares; ``upstream``: fingerprints of the stages that it reads."""
+    return fingerprint([STAGE_SCHEMA, name, settings, upstream, extra, seed])
+
+
 def fingerprint_path(path: Path) -> str:
     """Fingerprint of a user's file or folder: names, sizes and contents (mtime for files over 64 MiB)."""
     path = Path(path)
@@ -132,7 +137,7 @@ class Stage:
         """
         runs_dir = Path(runs_dir)
         upstream = {stage: finished_fingerprint(runs_dir, stage) for stage in inputs}
-        digest = fingerprint([STAGE_SCHEMA, name, settings, upstream, extra, seed])
+        digest = stage_fingerprint(name, settings, upstream, extra, seed)
         folder = runs_dir / name
         previous = read_record(folder)
         if folder.exists() and (force or previous is None or previous.get("fingerprint") != digest):

@@ -192,8 +192,9 @@ class _DataKey:
         train = self.config.train
         normals = train.normal_target if train.model.normal_head else ""
         noise_seed = self.config.seed if train.lr_input in STUDY_DEGRADATIONS else 0
-        what = (train.lr_input, noise_seed, train.target, normals, self.guides)
-        return (str(self.config.run_folder), *what, train.max_gpu_memory_gb, *dataclasses.astuple(self.config.pairs)[-2:])
+        zones = (self.config.pairs.interior_px, self.config.pairs.jump_mm)
+        what = (train.lr_input, noise_seed, train.target, normals, self.guides, zones)
+        return (str(self.config.run_folder), *what, train.max_gpu_memory_gb)
 
     def __hash__(self) -> int:
         return hash(self._values())

@@ -12,7 +12,7 @@ from splathead.checkpoints import load_weights
 from splathead.config import Config
 from splathead.evaluation.views import Method
 from splathead.samples import STAGE_NAMES, Sample, input_stage, list_samples, stage_folder
-from splathead.stages import STAGE_SCHEMA, Stage, fingerprint, finished_fingerprint, read_record, record_group, safe_name
+from splathead.stages import Stage, finished_fingerprint, read_record, record_group, safe_name, stage_fingerprint
 from splathead.training_jobs import WEIGHTS_NAME, TrainingJob, is_trained, make_job, train_jobs, training_inputs
 from splathead.training_state import training_settings
 
@@ -111,7 +111,7 @@ def trained_by_stage_06(job: TrainingJob, upstream: str, samples: dict[str, list
     for path in sorted(parent.glob(f"*/{WEIGHTS_NAME}")):
         twin = dataclasses.replace(job, name=path.parent.name, parent=parent)
         # as Stage.open makes it, without opening: that would clear a training of other settings
-        digest = fingerprint([STAGE_SCHEMA, twin.name, training_settings(job.config.train), {}, extra, job.config.seed])
+        digest = stage_fingerprint(twin.name, training_settings(job.config.train), {}, extra, job.config.seed)
         if (read_record(twin.folder) or {}).get("fingerprint") == digest and is_trained(twin):
             return twin.folder
     return None

@@ -32,6 +32,7 @@ def score_depth(config: Config, methods: Sequence[Method], samples: Sequence[Sam
 
 
 def score_view(sheet: ScoreSheet, view: View, methods: Sequence[Method]) -> None:
+    """Add the scores of one view's predictions, against every target of the view that a method is scored on."""
     encoding, zones = view.pair.lr.encoding, sheet.scale.zones(view.config)
     truths = {
         name: DepthTruth.build(target.depth, view.pair.camera, view.bilinear, view.code, encoding, zones)

@@ -31,7 +31,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from splathead.cameras import Camera, camera_yaw_elevation
@@ -39,14 +38,13 @@ from splathead.config import Config
 from splathead.evaluation.rows import aggregate
 from splathead.evaluation.scores import ScoreSheet
 from splathead.evaluation.summary import Column, summary_lines
-from splathead.evaluation.views import Method
+from splathead.evaluation.views import Method, enlarged
 from splathead.images import DepthEncoding, load_maps
 from splathead.maps.degrade import downsample
-from splathead.maps.fill import extend_depth
 from splathead.maps.normals import normals_at, normals_from_depth
 from splathead.maps.pairs import load_truth
 from splathead.maps.render_subject import NORMAL_SCALE, list_fits, map_cameras
-from splathead.metrics.depth import error_statistics, fill_empty, interval_violation
+from splathead.metrics.depth import angles_deg, error_statistics, fill_empty, interval_violation
 from splathead.metrics.zones import ZoneSettings, bounding_box, compute_zones
 from splathead.results import read_results, write_results
 from splathead.samples import STAGE_NAMES, Sample, list_subjects, stage_folder, subject_folder
@@ -181,8 +179,7 @@ class Reference:
 
     def normal_error(self, normals: np.ndarray) -> float:
         """Mean angle in degrees of unit normals [N, 3] at ``pixels``; NaN when there is none."""
-        chord = np.linalg.norm(normals - self.normals, axis=1)
-        return float(np.degrees(2 * np.arcsin(np.clip(chord / 2, 0, 1))).mean()) if len(chord) else float("nan")
+        return float(angles_deg(normals, self.normals).mean()) if len(normals) else float("nan")
 
 
 def truth_scores(surface: Reference, depth: np.ndarray, lr_size: int) -> Scores:
@@ -191,8 +188,8 @@ def truth_scores(surface: Reference, depth: np.ndarray, lr_size: int) -> Scores:
     low, low_mask = downsample(depth, mask, len(depth) // lr_size, "area")
     maps = {
         "truth_8bit_1024": coded(depth, mask)[0],
-        "truth_area_256_bilinear": enlarged(low, low_mask, len(depth)),
-        "truth_area_256_8bit_bilinear": enlarged(coded(low, low_mask)[0], low_mask, len(depth)),
+        "truth_area_256_bilinear": enlarged(low, low_mask, depth.shape),
+        "truth_area_256_8bit_bilinear": enlarged(coded(low, low_mask)[0], low_mask, depth.shape),
     }
     return {("surface", method): surface.depth_scores(surface.filled(found, found)) for method, found in maps.items()}
 
@@ -201,8 +198,9 @@ def splat_scores(surface: Reference, high: Maps, low: Maps, camera: Camera, sett
     """How far the Gaussians' maps of a view are from the true surface, and its low-resolution maps from its high one."""
     low_depth, low_mask = low["depth"], low["mask"].astype(bool)
     decoded, encoding = coded(low_depth, low_mask)
-    bilinear = enlarged(low_depth, low_mask, camera.width)
-    enlargements = {"splat_256_bilinear": bilinear, "splat_256_8bit_bilinear": enlarged(decoded, low_mask, camera.width)}
+    shape = (camera.height, camera.width)
+    bilinear = enlarged(low_depth, low_mask, shape)
+    enlargements = {"splat_256_bilinear": bilinear, "splat_256_8bit_bilinear": enlarged(decoded, low_mask, shape)}
     own = surface.filled(high["depth"], bilinear)
     drawn = surface.interior & (high["alpha"][surface.box] > 0)  # not where clean-up filled a hole
     spread = np.sqrt(high["depth_variance"][surface.box][drawn])
@@ -248,10 +246,3 @@ def coded(depth: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, DepthEncodin
     """Depth [H, W] float32 mm after an 8-bit code between the nearest and farthest depth of ``mask``, and the code."""
     encoding = DepthEncoding.from_depth(depth, mask, CODE_BITS, "mm")
     return encoding.decode(encoding.encode(depth, mask))[0], encoding
-
-
-def enlarged(depth: np.ndarray, mask: np.ndarray, size: int) -> np.ndarray:
-    """Depth [h, w] extended beyond its mask and interpolated bilinearly to [size, size] float32, filled everywhere."""
-    offset = float(depth[mask].mean())  # deviations keep float32's digits
-    deviation = extend_depth(np.where(mask, depth - offset, 0), mask)
-    return offset + cv2.resize(deviation.astype(np.float64), (size, size), interpolation=cv2.INTER_LINEAR)

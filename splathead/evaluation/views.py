@@ -155,6 +155,13 @@ def load_prediction(config: Config, sample: Sample, method: Method, camera: Came
     return prediction
 
 
+def enlarged(depth: np.ndarray, mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Depth [h, w] extended beyond its mask and interpolated bilinearly to ``shape`` = [H, W], float64, filled everywhere."""
+    offset = float(depth[mask].mean())  # deviations keep float32's digits
+    extended = extend_depth(np.where(mask, depth - offset, 0).astype(np.float32), mask).astype(np.float64)
+    return offset + cv2.resize(extended, shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
 @dataclass(frozen=True)
 class View:
     """One sample of stage 05 with what its scores need; predictions are read one at a time."""
@@ -183,12 +190,8 @@ class View:
         By OpenCV, whose half-pixel bilinear interpolation is that of ``models.interpolation`` (a test compares
         them): importing torch would cost each worker more than its scores.
         """
-        lr, camera = self.pair.lr, self.pair.camera
-        span = lr.encoding.far - lr.encoding.near
-        depth01 = np.where(lr.mask, (lr.depth.astype(np.float64) - lr.encoding.near) / span, 0.0)
-        extended = extend_depth(depth01.astype(np.float32), lr.mask).astype(np.float64)
-        large = cv2.resize(extended, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)
-        return (lr.encoding.near + large * span).astype(np.float32)
+        camera = self.pair.camera
+        return enlarged(self.pair.lr.depth, self.pair.lr.mask, (camera.height, camera.width)).astype(np.float32)
 
     @cached_property
     def code(self) -> np.ndarray:

@@ -120,7 +120,7 @@ def evaluate_depth(predicted_depth: np.ndarray, truth: DepthTruth) -> dict[str, 
     filled = fill_empty(predicted, truth.fallback[box], mask)
     error = filled - truth.depth[box]
     # no jump rule for the prediction: a method must not lose its worst normals by tearing its surface
-    angle_deg = _angles_deg(normals_at(filled, *truth.normal_pixels, truth.camera.cropped(*box)), truth.normals)
+    angle_deg = angles_deg(normals_at(filled, *truth.normal_pixels, truth.camera.cropped(*box)), truth.normals)
     similarity = truth.similarity.map(_normalised(filled, mask, truth.encoding))
     code = _cells_of(truth, box)
     cell_mean = _cell_mean(filled, code.shape)
@@ -194,7 +194,7 @@ def _normalised(depth: np.ndarray, mask: np.ndarray, encoding: DepthEncoding) ->
     return np.where(mask, (depth - encoding.near) / (encoding.far - encoding.near), 1.0)
 
 
-def _angles_deg(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def angles_deg(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Angles [N] between unit vectors [N, 3]; from the chord, which is exact for small angles where acos is not."""
     difference = a - b
     chord = np.sqrt(np.einsum("ij,ij->i", difference, difference))

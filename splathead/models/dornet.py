@@ -115,15 +115,6 @@ class DORNet(nn.Module):
             )
             return low + span * self.restore(upsampled, guides.float())
 
-    @torch.no_grad()
-    def super_resolve(
-        self,
-        lr_depth01: Tensor,  # [B, 1, h, w]
-        rgb: Tensor,  # [B, 3, h * scale, w * scale] in 0..1
-    ) -> Tensor:  # [B, 1, h * scale, w * scale] float32
-        """:meth:`forward` without gradients: 1024x1024 pixels then need about 2 GB."""
-        return self(lr_depth01, rgb)
-
     def restore(
         self,
         depth: Tensor,  # [B, 1, H, W] upsampled depth, 0..1 over the frame

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splathead.models.interpolation import upsample
+from splathead.models.pixel_shuffle import interpolated_base
 
 LEVELS = 4
 """Poolings by 2: frame sides are padded to multiples of 2^LEVELS."""
@@ -82,8 +82,7 @@ class UNet(nn.Module):
 
         ``with_normals``: also unit normals [B, 3, H, W] float32 of the normal head, in camera axes.
         """
-        with torch.autocast(lr_depth01.device.type, enabled=False):
-            base = upsample(lr_depth01.float(), self.architecture.scale, self.architecture.base).clamp(0.0, 1.0)
+        base = interpolated_base(lr_depth01, self.architecture.scale, self.architecture.base)
         features = self.trunk(base)
         # the residual is a small fraction of one 8-bit code step: half precision would round it away
         with torch.autocast(lr_depth01.device.type, enabled=False):

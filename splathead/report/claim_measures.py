@@ -66,6 +66,7 @@ def audit_gap(setting_unet: str, setting_edsr: str) -> Measure:
 
 
 def cross_drop(study: Study) -> Measured | None:
+    """Mean drop in dB over all pairs of the five published degradations."""
     found = {cause.label: cause for cause in causes(cross_rows(study).where(fit=FIT, method="unet"))}
     if TOTAL not in found:
         return None
@@ -81,6 +82,7 @@ def _protocol_rows(study: Study, experiment: str) -> Results:
 
 
 def bits_gap(study: Study) -> Measured | None:
+    """How much L1 from 8-bit input lies above that from 16-bit input, in percent."""
     rows = _protocol_rows(study, "bits").where(method="unet", method_b="")
     return _ratio(rows.one(degradation_test="8bit"), rows.one(degradation_test="16bit"), f"{study.name}_bits.csv")
 
@@ -100,6 +102,8 @@ def normals_change(source: str) -> Measure:
 
 
 def training_cost(metric: str, method: str) -> Measure:
+    """A method's row of what its training cost, or of its size."""
+
     def measure(study: Study) -> Measured | None:
         rows = study.training().where(metric=metric, method=method)
         return _of_row(rows.one(), f"{study.name}_training.csv")
