@@ -22,7 +22,7 @@ def gpu_count(setting: str = "auto") -> int:
     return torch.cuda.device_count() if setting != "cpu" and torch.cuda.is_available() else 0
 
 
-JOBS_PER_GPU = 6
+JOBS_PER_GPU = 8
 """Processes that fit or render on one GPU at a time, at most: a single one leaves it waiting for kernel launches"""
 
 
