@@ -66,6 +66,15 @@ class _Header:
         return {"positions": 9, "alphas": 1, "colours": 3, "scales": 3, "rotations": rotation, "harmonics": harmonics}
 
 
+def is_packed_spz(path: Path) -> bool:
+    """Whether a gzip file holds a ``.spz`` (version 2 or 3)."""
+    try:
+        with gzip.open(path) as stream:
+            return stream.read(len(MAGIC)) == MAGIC
+    except (EOFError, OSError, zlib.error):
+        return False
+
+
 def read_spz(path: Path, options: LoadOptions) -> SplatFile:
     """Read a ``.spz``. ValueError, without the file's name, for one that is damaged, too large or of another version."""
     with Path(path).open("rb") as stream:
