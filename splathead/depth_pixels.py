@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from splathead.compat import quiet_opencv
 from splathead.images import MAX_IMAGE_PIXELS, PNG_SIGNATURE, read_png_header
 
 MIN_SIDE_PX = 8
@@ -80,13 +81,11 @@ def _read_png(path: Path) -> StoredDepth:
 
 
 def _decode(path: Path) -> np.ndarray:
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said below
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        with quiet_opencv():
+            image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ValueError(f"{path}: not readable: {error.err}") from None
-    finally:
-        cv2.utils.logging.setLogLevel(level)
     if image is None:
         raise ValueError(f"{path}: not readable (truncated, damaged, or a type of pixel that OpenCV does not know)")
     return image

@@ -402,3 +402,10 @@ def test_broken_tiff(tmp_path, surface):
             assert load_depth(path, hfov=50.0).depth.size <= 2**26
         except ValueError as error:
             assert str(error).startswith(str(path))
+
+
+def test_nothing_but_our_sentence_is_printed(tmp_path, surface, capfd):
+    tifffile.imwrite(tmp_path / "a.tif", surface[0])
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:2000])
+    expect_error(tmp_path / "a.tif", "not readable", hfov=50.0)
+    assert capfd.readouterr() == ("", "")
