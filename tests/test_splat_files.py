@@ -163,6 +163,7 @@ def test_dot_splat_within_its_quantisation(tmp_path):
     below = (expected.sh - actual.sh)[:, 0] * writers.C0
     assert float(below.min()) > -1e-5 and float(below.max()) < 1 / 255 + 1e-5
     assert rotation_error(actual, expected) < 2 / 128
+    assert torch.equal(actual.quaternions[:4], 127 / 128 * torch.eye(4))  # 0 is code 128
 
 
 def test_dot_splat_edges(tmp_path):
