@@ -130,7 +130,7 @@ def _read_tiff(path: Path) -> StoredDepth:
         raise ValueError(f"{path}: a TIFF with {what}, expected {known}, with minimum is black")
     if _TIFF_COMPRESSIONS[page.compression] in ("none", "PackBits") and page.predictor != 1:
         raise ValueError(f"{path}: a TIFF with a predictor but no LZW or deflate compression, expected none")
-    image = _decode(path)  # tifffile knows neither LZW nor the floating-point predictor without a package of 15 MB more
+    image = _decode(path)  # by itself, tifffile knows neither LZW nor the floating-point predictor
     if image.dtype != page.dtype or image.shape[:2] != (page.height, page.width):
         found = f"{image.shape[1]}x{image.shape[0]} {image.dtype}"
         raise ValueError(f"{path}: decoded as {found}, its header says {page.width}x{page.height} {page.dtype}")
