@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 
@@ -37,3 +39,19 @@ def import_torchvision() -> ModuleType:
 
 
 _DECLARATIONS: list = []
+
+
+@contextlib.contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV without its own lines on the terminal, for a caller that says itself what is wrong with a file.
+
+    The functions for that moved between OpenCV 4 and 5: delete the choice when 4 is no longer accepted.
+    """
+    import cv2
+
+    module = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2
+    level = module.setLogLevel(0)
+    try:
+        yield
+    finally:
+        module.setLogLevel(level)

@@ -180,12 +180,11 @@ def rotate_sh(sh: Tensor, rotation: Tensor) -> Tensor:
     directions = _fibonacci_sphere(64).to(sh.device)
     turned = directions @ rotation.to(directions)  # row d^T R is (R^T d)^T
     before, after = (_sh_basis(d, sh.shape[1]) for d in (turned, directions))
-    result = [sh[:, :1]]
+    matrix = torch.eye(sh.shape[1], dtype=directions.dtype, device=sh.device)
     for degree in range(1, bands):
         band = slice(degree**2, (degree + 1) ** 2)
-        matrix = torch.linalg.lstsq(after[:, band], before[:, band]).solution
-        result.append(matrix.to(sh) @ sh[:, band])
-    return torch.cat(result, dim=1)
+        matrix[band, band] = torch.linalg.lstsq(after[:, band], before[:, band]).solution
+    return matrix.to(sh) @ sh
 
 
 def _fibonacci_sphere(count: int) -> Tensor:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from splathead.cameras import Camera
 
 SIDECAR_SCHEMA = 1
 MAX_IMAGE_PIXELS = 2**26
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @contextlib.contextmanager
@@ -167,6 +169,35 @@ def load_depth_code(path: Path) -> DepthCode:
     return DepthCode(code, encoding, camera, source)
 
 
+@dataclass(frozen=True)
+class PngHeader:
+    """What a PNG file says of itself. ``bits`` a channel; ``channels`` 1 to 4, for a palette those of its colours."""
+
+    width: int
+    height: int
+    bits: int
+    channels: int
+    is_palette: bool
+
+
+def read_png_header(path: Path) -> PngHeader:
+    """Read a PNG file's header without decoding it. ValueError when there is none."""
+    with Path(path).open("rb") as stream:
+        start = stream.read(26)
+    if len(start) < 26 or not start.startswith(PNG_SIGNATURE) or start[12:16] != b"IHDR":
+        raise ValueError(f"{path}: not a PNG file, or one that ends in its header")
+    width, height, bits, kind = struct.unpack(">IIBB", start[16:26])
+    channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(kind)
+    if channels is None:
+        raise ValueError(f"{path}: a PNG of colour type {kind}, expected 0, 2, 3, 4 or 6")
+    return PngHeader(width, height, bits, channels, kind == 3)
+
+
+def _check_pixels(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_IMAGE_PIXELS:
+        raise ValueError(f"{path}: {width}x{height} pixels, expected at most {MAX_IMAGE_PIXELS} in all")
+
+
 def read_png(path: Path, *, channels: int, bits: int) -> np.ndarray:
     """Read an image with exactly this channel count (1, 3 RGB or 4 RGBA) and bit depth (8 or 16).
 
@@ -175,6 +206,11 @@ def read_png(path: Path, *, channels: int, bits: int) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image")
+    with path.open("rb") as stream:
+        is_png = stream.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
+    if is_png:  # before a few bytes are unpacked to gigabytes
+        header = read_png_header(path)
+        _check_pixels(path, header.width, header.height)
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ValueError(f"{path}: not a readable image (truncated or another format?)")
@@ -184,8 +220,7 @@ def read_png(path: Path, *, channels: int, bits: int) -> np.ndarray:
         raise ValueError(
             f"{path}: {found_channels} channel(s) of {found_bits or image.dtype} bits, expected {channels} of {bits} bits"
         )
-    if image.shape[0] * image.shape[1] > MAX_IMAGE_PIXELS:
-        raise ValueError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected at most {MAX_IMAGE_PIXELS} in all")
+    _check_pixels(path, image.shape[1], image.shape[0])
     if channels == 3:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     if channels == 4:

@@ -37,6 +37,6 @@ def check_inputs(config: Config, stages: Sequence[int]) -> None:
         raise FileNotFoundError(f"subjects.path: {path or 'empty'}: no such file or folder, expected {SOURCES[source]}")
     splats = config.reconstruct.import_path
     if 2 in stages and config.reconstruct.source == "import" and not (splats and Path(splats).exists()):
-        raise FileNotFoundError(f"reconstruct.import_path: {splats or 'empty'}: no such file or folder, expected PLY files")
+        raise FileNotFoundError(f"reconstruct.import_path: {splats or 'empty'}: no such file or folder, expected splat files")
     if 6 in stages and "dornet_nyu" in config.train.baselines:
         dornet_weights(config)

@@ -52,7 +52,7 @@ def _import_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Sta
     from splathead.subjects.importer import find_splats, import_subject
 
     if not config.reconstruct.import_path:
-        raise ValueError("reconstruct.import_path is empty, expected a PLY file or a folder of PLY files")
+        raise ValueError("reconstruct.import_path is empty, expected a splat file (PLY, .splat, .spz) or a folder of them")
     path = Path(config.reconstruct.import_path)
     files = dict(list(find_splats(path).items())[: limit or None])
     stage = _open_without_subjects(config, path, force)

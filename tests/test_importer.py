@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import splat_writers
 import torch
 
 from splathead.cameras import camera_yaw_elevation, load_cameras
@@ -105,14 +106,33 @@ def test_real_lam_heads_are_upright_and_centred(shared_data, tmp_path):
         assert 90 < float(z.quantile(0.99)) < 130  # the nose
 
 
+@pytest.mark.parametrize("kind", ["spz", "splat", "compressed.ply"])
+def test_import_of_every_format(tmp_path, kind):
+    head = splat_head()
+    path = tmp_path / "in" / f"me.{kind}"
+    path.parent.mkdir()
+    if kind == "compressed.ply":
+        splat_writers.write_compressed_ply(path, head)
+    else:
+        path.write_bytes(splat_writers.spz(head, 4) if kind == "spz" else splat_writers.dot_splat(head))
+    ((name, found),) = find_splats(tmp_path / "in").items()
+    report = import_subject(found, tmp_path / "out", Config(), name=name)
+    assert name == path.name.rsplit(".", 1)[0] and report.frame.mm_per_unit == 1000
+    layout = {"spz": ".spz version 4", "splat": ".splat", "compressed.ply": "SuperSplat compressed PLY"}[kind]
+    assert report.lines[1] == f"format: {layout}"
+    gaussians = load_gaussians_ply(tmp_path / "out" / "import" / "gaussians.ply")
+    np.testing.assert_allclose(nose_of(gaussians), [0, 0, 110], atol=2)
+    assert abs(float(gaussians.log_scales.mean()) - math.log(5)) < 0.05
+
+
 def test_finding_splats(tmp_path):
     for name in ("a/point_cloud/iteration_30000/point_cloud.ply", "b/gaussians.ply", "c d.ply"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert list(find_splats(tmp_path)) == ["a_point_cloud_iteration_30000", "b", "c_d"]
     assert list(find_splats(tmp_path / "c d.ply")) == ["c_d"]
-    (tmp_path / "c_d.ply").touch()
+    (tmp_path / "c_d.SPZ").touch()
     with pytest.raises(ValueError, match="both be subject 'c_d'"):
         find_splats(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no PLY file here"):
+    with pytest.raises(FileNotFoundError, match=r"no splat file here, expected a \.ply, \.splat, \.spz file"):
         find_splats(tmp_path / "nothing")

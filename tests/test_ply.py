@@ -115,6 +115,17 @@ def test_facelift_padding_is_cut_to_its_own_degree(tmp_path, degree):
     assert_same(load_gaussians_ply(tmp_path / "a.ply"), gaussians)
 
 
+def test_ascii_longer_than_a_read(tmp_path):
+    gaussians = random_gaussians(count=9001, degree=0)
+    write_ply(tmp_path / "a.ply", columns_of(gaussians), text=True)
+    lines = (tmp_path / "a.ply").read_bytes().split(b"\n")
+    (tmp_path / "a.ply").write_bytes(b"\n".join(lines[:-5000]) + b"\n\n  \n" + b"\n".join(lines[-5000:]))
+    assert_same(load_gaussians_ply(tmp_path / "a.ply"), gaussians, rtol=1e-6, atol=1e-6)
+    content = (tmp_path / "a.ply").read_bytes()
+    (tmp_path / "a.ply").write_bytes(content[:-200].replace(b"\n\n  \n", b" " * 20000 + b"\n"))
+    expect_error(tmp_path / "a.ply", "a row of more than 16384 bytes")
+
+
 @pytest.mark.parametrize("name", ["half", "float16", "f2"])
 def test_facelift_half_precision(tmp_path, name):
     gaussians = random_gaussians(degree=1)
@@ -231,13 +242,13 @@ def test_broken_header(good, old, new, match):
     expect_error(good, match)
 
 
-def test_mesh_and_compressed_supersplat(tmp_path):
+def test_mesh_and_half_a_compressed_supersplat(tmp_path):
     one = np.ones(4, np.float32)
     write_ply(tmp_path / "mesh.ply", {"x": one, "y": one, "z": one})
     expect_error(tmp_path / "mesh.ply", "no property 'opacity'.*point cloud or mesh")
     packed = {f"packed_{name}": np.ones(4, np.uint32) for name in ("position", "rotation", "scale", "color")}
     write_ply(tmp_path / "splat.compressed.ply", packed)
-    expect_error(tmp_path / "splat.compressed.ply", "compressed SuperSplat PLY")
+    expect_error(tmp_path / "splat.compressed.ply", "packed_position without an element 'chunk'")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

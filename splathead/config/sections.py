@@ -114,7 +114,7 @@ class ReconstructConfig:
     source: str = "fit"
     """fit | import | facelift"""
     import_path: str = ""
-    """import: a PLY file or a folder of PLY files, one per subject"""
+    """import: a splat file (PLY, .splat, .spz) or a folder of them, one per subject"""
     import_up: str = "auto"
     """import: axis that points up, or auto (FaceLift files z, others y)"""
     import_front: str = "auto"

@@ -1,6 +1,6 @@
-"""Heads that already are Gaussians: any 3DGS PLY becomes a subject in our frame, with map cameras around it.
+"""Heads that already are Gaussians: any splat file becomes a subject in our frame, with map cameras around it.
 
-A PLY file says neither which way is up nor how long a unit is. What can be known is used (FaceLift's
+Such a file says neither which way is up nor how long a unit is. What can be known is used (FaceLift's
 layout has a known world, our own files carry their unit), what can be guessed is guessed from the
 Gaussians' extent, everything can be set (``reconstruct.import_*``), and what was understood is reported.
 """
@@ -19,7 +19,9 @@ from splathead.cameras import orbit_camera, save_cameras
 from splathead.config import Config, ReconstructConfig
 from splathead.gaussians import Gaussians
 from splathead.images import write_json
-from splathead.ply import load_gaussians_ply, read_ply_header, save_gaussians_ply
+from splathead.ply import save_gaussians_ply
+from splathead.splat_files import SPLAT_SUFFIXES, read_splat_file
+from splathead.splat_formats.builder import LoadOptions
 from splathead.subjects.frames import FACELIFT_FRAME, HeadFrame, axis_vector
 
 NOMINAL_HEIGHT_MM = 300.0
@@ -43,7 +45,8 @@ class ImportReport:
 
 
 def find_splats(path: Path) -> dict[str, Path]:
-    """Subject name -> PLY file of ``path``, a PLY file or a folder of PLY files (its sub-folders are searched too).
+    """Subject name -> splat file of ``path``, a file or a folder of PLY, ``.splat`` and ``.spz`` files, searched with its
+    sub-folders.
 
     A file that tools always name alike (``point_cloud.ply``, ``gaussians.ply``) is named by its folders.
     Errors: FileNotFoundError when there is none, ValueError when two files get one name.
@@ -51,9 +54,10 @@ def find_splats(path: Path) -> dict[str, Path]:
     path = Path(path)
     if path.is_file():
         return {subject_name(path): path}
-    files = sorted(path.rglob("*.ply")) if path.is_dir() else []
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SPLAT_SUFFIXES) if path.is_dir() else []
     if not files:
-        raise FileNotFoundError(f"{path}: no PLY file here, expected a .ply file or a folder of them (reconstruct.import_path)")
+        expected = f"a {', '.join(SPLAT_SUFFIXES)} file or a folder of them (reconstruct.import_path)"
+        raise FileNotFoundError(f"{path}: no splat file here, expected {expected}")
     found: dict[str, Path] = {}
     generic = {"point_cloud", "gaussians", "splat"}
     for file in files:
@@ -68,22 +72,24 @@ def find_splats(path: Path) -> dict[str, Path]:
 
 def subject_name(path: Path) -> str:
     """A folder name of ours made from a file's stem."""
-    stem = path.stem if path.suffix.lower() in (".ply", ".png", ".jpg", ".jpeg") else path.name
+    stem = path.stem if path.suffix.lower() in (*SPLAT_SUFFIXES, ".png", ".jpg", ".jpeg") else path.name
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", stem).lstrip("._+-") or "subject"
 
 
 def import_subject(
     path: Path, out_dir: Path, config: Config, *, fit: str = "import", name: str = "", details: dict | None = None
 ) -> ImportReport:
-    """Read the PLY at ``path`` and write the subject folder ``out_dir``; ``details`` are added to its subject.json.
+    """Read the splat file at ``path`` and write the subject folder ``out_dir``; ``details`` are added to its subject.json.
 
     Writes subject.json, cameras_maps.json (orbit at ``subjects.map_yaws``), ``<fit>/gaussians.ply`` (mm, our
-    frame) and ``<fit>/reconstruction.json``. Errors: those of :func:`splathead.ply.load_gaussians_ply`.
+    frame) and ``<fit>/reconstruction.json``. Errors: those of :func:`splathead.splat_files.load_splats`.
     """
     path, out_dir = Path(path), Path(out_dir)
-    gaussians = load_gaussians_ply(path, config.reconstruct.max_gaussians)
-    frame, lines = understand_frame(gaussians, read_ply_header(path).is_facelift, config.reconstruct)
-    moved = frame.gaussians(gaussians)
+    loaded = read_splat_file(path, LoadOptions(config.reconstruct.max_gaussians))
+    frame, lines = understand_frame(loaded.gaussians, loaded.is_facelift, config.reconstruct)
+    lines = [f"format: {loaded.layout}", *loaded.notes, *lines]
+    moved = frame.gaussians(loaded.gaussians)
+    del loaded  # millions of Gaussians are not kept twice
     name = name or subject_name(path)
     head = f"{name}: {len(moved)} Gaussians, spherical harmonics of degree {moved.sh_degree}, {frame.describe()}"
     low, high = visible_extent(moved)
