@@ -165,7 +165,9 @@ def test_no_photos_and_colliding_names(tmp_path):
 def test_photos_to_tables_through_the_pipeline(checkout, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_FACELIFT", "ball")
     data = yaml.safe_load((REPOSITORY / "configs" / "facelift.yaml").read_text())
-    data["subjects"] |= {"path": str(tmp_path / "photos"), "map_size": 128, "map_yaws": [-15.0, 0.0, 15.0]}
+    data["stages"].remove(1)  # these photos show no face: they go to FaceLift as they are
+    data["subjects"] |= {"source": "facelift", "path": str(tmp_path / "photos"), "map_size": 128}
+    data["subjects"]["map_yaws"] = [-15.0, 0.0, 15.0]
     data |= {"runs_dir": str(tmp_path / "runs"), "render": {"lr_size": 32}, "device": "cpu"}
     data["postprocess"], data["fuse"] = {"min_component_px": 30}, {**data["fuse"], "voxel_mm": 4.0, "target_faces": 2000}
     data["evaluate"] |= {"bootstrap": 100, "mesh_samples": 2000}
@@ -182,7 +184,7 @@ def test_photos_to_tables_through_the_pipeline(checkout, photos, tmp_path, monke
 def test_the_stage_without_facelift_fails_with_the_remedy(photos, tmp_path, monkeypatch):
     monkeypatch.delenv("FACELIFT_DIR", raising=False)
     config = load_config(REPOSITORY / "configs" / "facelift.yaml")
-    config.runs_dir, config.subjects.path = str(tmp_path / "runs"), str(tmp_path / "photos")
+    config.runs_dir, config.subjects.path, config.subjects.source = str(tmp_path / "runs"), str(tmp_path / "photos"), "facelift"
     with pytest.raises(RuntimeError, match=r"no FaceLift: neither reconstruct\.facelift_dir"):
         reconstruct(config, jobs=1)
     assert not list((tmp_path / "runs").rglob("*.ply"))
