@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
+import skimage.data
 import yaml
 from conftest import REPOSITORY
 
@@ -162,12 +164,13 @@ def test_no_photos_and_colliding_names(tmp_path):
 
 
 @pytest.mark.slow
-def test_photos_to_tables_through_the_pipeline(checkout, photos, tmp_path, monkeypatch):
+def test_photos_to_tables_through_the_pipeline(checkout, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_FACELIFT", "ball")
+    portrait = cv2.resize(skimage.data.astronaut()[:330, 80:380], (330, 363), interpolation=cv2.INTER_CUBIC)
+    for name, image in (("ada", portrait), ("grace", portrait[:, ::-1]), ("coffee", skimage.data.coffee())):
+        write_png(tmp_path / "photos" / f"{name}.png", np.ascontiguousarray(image))
     data = yaml.safe_load((REPOSITORY / "configs" / "facelift.yaml").read_text())
-    data["stages"].remove(1)  # these photos show no face: they go to FaceLift as they are
-    data["subjects"] |= {"source": "facelift", "path": str(tmp_path / "photos"), "map_size": 128}
-    data["subjects"]["map_yaws"] = [-15.0, 0.0, 15.0]
+    data["subjects"] |= {"path": str(tmp_path / "photos"), "map_size": 128, "map_yaws": [-15.0, 0.0, 15.0]}
     data |= {"runs_dir": str(tmp_path / "runs"), "render": {"lr_size": 32}, "device": "cpu"}
     data["postprocess"], data["fuse"] = {"min_component_px": 30}, {**data["fuse"], "voxel_mm": 4.0, "target_faces": 2000}
     data["evaluate"] |= {"bootstrap": 100, "mesh_samples": 2000}

@@ -144,7 +144,8 @@ def test_the_script_and_its_flags(album, tmp_path):
 
 
 def test_names_of_photos(tmp_path):
-    for name in ("00000/00001.png", "00000/00002.png", "a.v2.jpg", "same.jpg", "same.png", "x y.png", "x_y.png", "x/y.png"):
+    for name in ("00000/00001.png", "00000/00002.png", "a.v2.jpg", "same.jpg", "same.png", "x y.png", "x_y.png", "x/y.png",
+                 "stage.json.png"):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "raw.heic").touch()
@@ -152,6 +153,7 @@ def test_names_of_photos(tmp_path):
     assert {name: str(path.relative_to(tmp_path)) for name, path in photos.items()} == {
         "00000_00001": "00000/00001.png", "00000_00002": "00000/00002.png", "a.v2": "a.v2.jpg", "same_jpg": "same.jpg",
         "same_png": "same.png", "x_y_png": "x/y.png", "x_y_png_2": "x y.png", "x_y_png_3": "x_y.png",
+        "stage.json_2": "stage.json.png",
     }  # fmt: skip
     assert others == {".heic": 1}
     assert list_photos(tmp_path / "same.jpg")[0] == {"same": tmp_path / "same.jpg"}

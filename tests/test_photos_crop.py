@@ -132,9 +132,9 @@ def test_broken_files_are_refused_with_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(UnreadablePhoto, match=r"cut\.png: not a readable photo: .*truncated"):
         read_photo(tmp_path / "cut.png")
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "depth.png")
-    with pytest.raises(UnreadablePhoto, match=r"depth\.png: .*pixels of kind I;16, expected 8 bits"):
+    with pytest.raises(UnreadablePhoto, match=r"depth\.png: .*pixels of kind I(;16)?, expected 8 bits"):
         read_photo(tmp_path / "depth.png")
-    Image.new("1", (30000, 30000)).save(tmp_path / "bomb.png")  # small in the file, 900 million pixels
+    Image.new("1", (16000, 16000)).save(tmp_path / "bomb.png")  # small in the file, 256 million pixels
     with pytest.raises(UnreadablePhoto, match=r"bomb\.png: "):
         read_photo(tmp_path / "bomb.png")
     monkeypatch.setattr(read, "MAX_IMAGE_PIXELS", 4000)

@@ -69,7 +69,7 @@ class PhotosConfig:
     other_face: float = 0.4
     """another face of at least this share of the largest one's size is one too many"""
     frontality: float = 0.55
-    """smallest ratio of the nose tip's distances from the two eyes: 1 looks straight ahead, 0.55 turns by 11 degrees"""
+    """smallest ratio of the nose tip's distances from the two eyes: 1 looks straight ahead, 0.55 is about 11 degrees of yaw"""
     border: float = 0.05
     """smallest distance of the face from the photo's border, as a share of the photo's side"""
     blur: float = 0.8

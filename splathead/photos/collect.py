@@ -135,14 +135,15 @@ def _digests(photos: dict[str, Path]) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=1)
-def _plan(path: Path) -> dict[str, str]:
+def _plan(path: Path, _modified_ns: int) -> dict[str, str]:
     """Subject name -> photo; a file, as a large set's would be sent to the workers with every photo."""
     return json.loads(path.read_text())
 
 
 def _prepare_item(limits: PhotosConfig, stage_dir: Path, name: str, out_dir: Path) -> None:
     """Judge and crop one photo; one that cannot be read is refused, not an error of the stage."""
-    path = Path(_plan(stage_dir / _PLAN_NAME)[name])
+    plan = stage_dir / _PLAN_NAME
+    path = Path(_plan(plan, plan.stat().st_mtime_ns)[name])
     try:
         prepared = prepare_photo(path, limits)
     except UnreadablePhoto as error:

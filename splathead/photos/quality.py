@@ -94,8 +94,8 @@ def check_background(canvas: np.ndarray, background: np.ndarray, limits: PhotosC
 def frontality(face: Face) -> float:
     """Smaller over larger distance of the nose tip from the two eyes, along the line between them; 0 = outside of them.
 
-    A head that is only tilted stays frontal. With MTCNN's landmarks 0.55 is 11 degrees of yaw (rendered heads); the study
-    measured from the outer corners of the eyes, which allows more.
+    A head that is only tilted stays frontal. With MTCNN's landmarks 0.55 is about 11 degrees of yaw (nine rendered heads); the
+    study measured from the outer corners of the eyes, which lie further apart.
     """
     right, left, nose = (face.landmarks[name] for name in ("eye_right", "eye_left", "nose_tip"))
     along = left - right

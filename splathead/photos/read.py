@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from splathead.images import MAX_IMAGE_PIXELS
 
@@ -54,7 +54,7 @@ def read_photo(path: Path) -> Photo:
                 raise ValueError(f"pixels of kind {image.mode}, expected 8 bits of grey or colour")
             transparent = "A" in image.getbands() or "transparency" in image.info
             upright = ImageOps.exif_transpose(image).convert("RGBA" if transparent else "RGB")
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UnreadablePhoto(f"{path}: not a readable photo, expected PNG, JPEG, WebP or BMP") from error
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise UnreadablePhoto(f"{path}: not a readable photo: {error}") from error

@@ -20,6 +20,7 @@ from splathead.subjects.importer import subject_name
 logger = logging.getLogger(__name__)
 
 KAGGLE_PREFIX = "kaggle:"
+_RESERVED = ("stage.json", "photos.csv")  # files of the stage beside the photos' folders
 MAX_FILE_BYTES = 2**28
 """A larger file of a downloaded set is no photo."""
 
@@ -62,7 +63,7 @@ def _unique_names(paths: Sequence[Path]) -> list[str]:
     names = [subject_name(Path("_".join(path.with_suffix("").parts))) for path in paths]
     repeated = {name for name, count in Counter(names).items() if count > 1}
     names = [f"{name}_{path.suffix[1:].lower()}" if name in repeated else name for name, path in zip(names, paths)]
-    taken: set[str] = set()
+    taken = set(_RESERVED)
     for index, name in enumerate(names):
         number = 2
         while names[index] in taken:
