@@ -20,13 +20,14 @@ def run() -> None:
     """Clean the maps of every subject of stage 03."""
     run = cli.parse(__doc__, "postprocess", EXAMPLES)
     from splathead.maps.postprocess import postprocess_subject
-    from splathead.photos.detect import face_landmarks
 
-    config = run.config
+    config, detector = run.config, None
+    if config.postprocess.align or config.postprocess.nose_relative:  # for heads whose landmarks nobody knows
+        from splathead.photos.detect import face_landmarks as detector
     name, inputs = STAGE_NAMES[4], [STAGE_NAMES[3]]
     stage = Stage.open(config.run_folder, name, config.postprocess, inputs, force=run.force, seed=config.seed)
     subjects = list_subjects(config, limit=run.max_subjects)
-    clean = functools.partial(postprocess_subject, config, detector=face_landmarks)
+    clean = functools.partial(postprocess_subject, config, detector=detector)
     stage.run_items(clean, subjects, jobs=run.jobs, unit="head")
     stage.close()
     print(f"{name}: clean maps of {len(subjects)} heads in {stage.folder}")
