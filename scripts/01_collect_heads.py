@@ -1,6 +1,7 @@
 """Stage 01: collect heads and write their cameras, shaded images, true depth and normals, true mesh and splits.
 
-Sources: anny (embedded, no download), ict (ICT-FaceKit), scan (glb, obj, ply ...), capture (posed photographs).
+Sources: anny (embedded, no download), ict (ICT-FaceKit), scan (glb, obj, ply ...), capture (posed photographs), photos
+(one per person: duplicates removed, quality checked, cropped; stage 02 hands them to FaceLift).
 """
 
 import functools
@@ -15,15 +16,22 @@ EXAMPLES = [
     "python scripts/01_collect_heads.py --source ict --path ICT-FaceKit --count 100 --val 4 --test 12",
     "python scripts/01_collect_heads.py --source scan --path head.glb --up y --front z --size_mm 300 --test_only",
     "python scripts/01_collect_heads.py --source capture --path my_capture --image_size 512",
+    "python scripts/01_collect_heads.py --config configs/facelift.yaml --path my_photos --photos.frontality 0.4",
+    "python scripts/01_collect_heads.py --config configs/facelift.yaml --path kaggle:owner/set --max_subjects 100",
 ]
 
 
 def run() -> None:
     """Make every subject of the configuration that is not there yet."""
-    run = cli.parse(__doc__, "subjects", EXAMPLES)
+    run = cli.parse(__doc__, "subjects", EXAMPLES, also=("photos",))
+    config, name = run.config, STAGE_NAMES[1]
+    if config.subjects.source == "photos":
+        from splathead.photos.collect import collect_photos
+
+        print("\n".join(collect_photos(config, jobs=run.jobs, force=run.force, limit=run.max_subjects)))
+        return
     from splathead.subjects.collect import collect_subject, plan_subjects, prepare_model
 
-    config, name = run.config, STAGE_NAMES[1]
     extra = fingerprint_path(config.subjects.path) if config.subjects.path else None
     plans = plan_subjects(config)
     stage = Stage.open(config.run_folder, name, config.subjects, extra=extra, force=run.force, seed=config.seed)

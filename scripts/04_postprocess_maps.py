@@ -21,11 +21,14 @@ def run() -> None:
     run = cli.parse(__doc__, "postprocess", EXAMPLES)
     from splathead.maps.postprocess import postprocess_subject
 
-    config = run.config
+    config, detector = run.config, None
+    if config.postprocess.align or config.postprocess.nose_relative:  # for heads whose landmarks nobody knows
+        from splathead.photos.detect import face_landmarks as detector
     name, inputs = STAGE_NAMES[4], [STAGE_NAMES[3]]
     stage = Stage.open(config.run_folder, name, config.postprocess, inputs, force=run.force, seed=config.seed)
     subjects = list_subjects(config, limit=run.max_subjects)
-    stage.run_items(functools.partial(postprocess_subject, config), subjects, jobs=run.jobs, unit="head")
+    clean = functools.partial(postprocess_subject, config, detector=detector)
+    stage.run_items(clean, subjects, jobs=run.jobs, unit="head")
     stage.close()
     print(f"{name}: clean maps of {len(subjects)} heads in {stage.folder}")
     print(f"look at {stage.folder / subjects[0]}/*/preview.png")

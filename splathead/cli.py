@@ -54,10 +54,13 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def parse(description: str, section: str, examples: Sequence[str], argv: Sequence[str] | None = None) -> ScriptRun:
-    """Parse a stage script's command line: shared flags, then flags of ``config.<section>`` through tyro."""
-    import tyro
+def parse(
+    description: str, section: str, examples: Sequence[str], argv: Sequence[str] | None = None, also: Sequence[str] = ()
+) -> ScriptRun:
+    """Parse a stage script's command line: shared flags, then flags of ``config.<section>`` through tyro.
 
+    ``also`` names further sections of the configuration, whose flags begin with their name (``--photos.blur 0.9``).
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     shared = _shared_parser()
     epilog = "examples:\n" + "\n".join(f"  {line}" for line in examples)
@@ -70,8 +73,10 @@ def parse(description: str, section: str, examples: Sequence[str], argv: Sequenc
     node: object = config
     for part in section.split("."):
         parent, leaf, node = node, part, getattr(node, part)
-    program, about = Path(sys.argv[0]).name, f"flags of `{section}`:"
-    setattr(parent, leaf, tyro.cli(type(node), default=node, args=rest, prog=program, description=about))
+    parsed, further = _parse_sections(node, {name: getattr(config, name) for name in also}, rest, section)
+    setattr(parent, leaf, parsed)
+    for name, value in further.items():
+        setattr(config, name, value)
     config.seed = config.seed if options.seed is None else options.seed
     config.device = options.device or config.device
     config.time_limit = config.time_limit if options.time_limit is None else options.time_limit
@@ -81,6 +86,18 @@ def parse(description: str, section: str, examples: Sequence[str], argv: Sequenc
     if options.dask:
         use_dask(options.dask)
     return ScriptRun(config, options.force, jobs, options.max_subjects)
+
+
+def _parse_sections(node: object, also: dict[str, object], args: list[str], section: str) -> tuple[object, dict[str, object]]:
+    """``node`` and the sections ``also`` with the flags of ``args`` applied."""
+    import tyro
+
+    own = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    nested = [(name, type(value), dataclasses.field(default_factory=lambda value=value: value)) for name, value in also.items()]
+    flags = dataclasses.make_dataclass("Flags", nested, bases=(type(node),)) if also else type(node)
+    program, about = Path(sys.argv[0]).name, f"flags of `{section}`:"
+    result = tyro.cli(flags, default=flags(**own), args=args, prog=program, description=about)
+    return type(node)(**{name: getattr(result, name) for name in own}), {name: getattr(result, name) for name in also}
 
 
 def _canonical_flag(argument: str) -> str:

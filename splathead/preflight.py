@@ -14,6 +14,7 @@ SOURCES = {
     "ict+anny": "ICT-FaceKit's FaceXModel folder or a compact npz of it (github.com/ICT-VGL/ICT-FaceKit)",
     "scan": "a scan or a folder of scans",
     "capture": "a posed capture or a folder of captures",
+    "photos": "a photo, a folder of photos or kaggle:<owner>/<slug>",
     "facelift": "a photo or a folder of photos",
 }
 """``subjects.source`` -> what ``subjects.path`` is then"""
@@ -33,7 +34,8 @@ def dornet_weights(config: Config) -> Path:
 def check_inputs(config: Config, stages: Sequence[int]) -> None:
     """Raise FileNotFoundError for the first thing that one of ``stages`` will miss: subjects, splats, weights."""
     source, path = config.subjects.source, config.subjects.path
-    if 1 in stages and source in SOURCES and not (path and Path(path).exists()):
+    downloaded = source == "photos" and path.startswith("kaggle:")
+    if 1 in stages and source in SOURCES and not downloaded and not (path and Path(path).exists()):
         raise FileNotFoundError(f"subjects.path: {path or 'empty'}: no such file or folder, expected {SOURCES[source]}")
     splats = config.reconstruct.import_path
     if 2 in stages and config.reconstruct.source == "import" and not (splats and Path(splats).exists()):

@@ -65,13 +65,21 @@ def _import_item(import_subject: object, files: dict[str, Path], config: Config,
 
 
 def _facelift_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage, int]:
+    from splathead.photos.collect import kept_photos
     from splathead.subjects.facelift import facelift_subject, find_photos, run_facelift
 
-    if not config.subjects.path:
+    if config.subjects.source == "photos":
+        photos = kept_photos(config)
+        extra = [config.subjects.map_yaws, config.subjects.map_size]
+        stage = Stage.open(
+            config.run_folder, STAGE_NAMES[2], config.reconstruct, [STAGE_NAMES[1]], extra=extra, force=force, seed=config.seed
+        )
+    elif not config.subjects.path:
         raise ValueError("subjects.path is empty, expected a photo or a folder of photos")
-    path = Path(config.subjects.path)
-    photos = dict(list(find_photos(path).items())[: limit or None])
-    stage = _open_without_subjects(config, path, force)
+    else:
+        path = Path(config.subjects.path)
+        photos, stage = find_photos(path), _open_without_subjects(config, path, force)
+    photos = dict(list(photos.items())[: limit or None])
     results = run_facelift(photos, stage.folder / ".facelift", config.reconstruct)
     for name in photos:  # one after another: FaceLift did the work
         make = functools.partial(_facelift_item, facelift_subject, photos[name], results[name], config)
@@ -79,8 +87,8 @@ def _facelift_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[S
     return stage, len(photos)
 
 
-def _facelift_item(facelift_subject: object, photo: Path, ply: Path, config: Config, _name: str, out_dir: Path) -> None:
-    facelift_subject(photo, ply, out_dir, config)
+def _facelift_item(facelift_subject: object, photo: Path, ply: Path, config: Config, name: str, out_dir: Path) -> None:
+    facelift_subject(photo, ply, out_dir, config, name=name)
 
 
 def _open_without_subjects(config: Config, path: Path, force: bool) -> Stage:

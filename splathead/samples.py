@@ -8,6 +8,7 @@ camera. A *sample* is (subject, variant, view); its files lie at ``<stage>/<subj
 stage  files
 =====  =============================================================================================
 01     ``<subject>/``: subject.json, mesh.ply, cameras_{fit,heldout,maps}.json, images/, truth/, points.npz
+       (photos: ``<subject>/``: photo.json, photo.png, canvas.png, and photos.csv; subjects are then made by 02)
 02     ``<subject>/<fit>/``: gaussians.ply, reconstruction.json (imports: also ``<subject>/subject.json``
        and ``cameras_maps.json`` beside it)
 03     ``<subject>/<variant>/``: ``<view>_hr.npz``, ``<view>_lr.npz`` (``images.save_maps``), cameras.json

@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
+import skimage.data
 import yaml
 from conftest import REPOSITORY
 
@@ -162,8 +164,11 @@ def test_no_photos_and_colliding_names(tmp_path):
 
 
 @pytest.mark.slow
-def test_photos_to_tables_through_the_pipeline(checkout, photos, tmp_path, monkeypatch):
+def test_photos_to_tables_through_the_pipeline(checkout, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_FACELIFT", "ball")
+    portrait = cv2.resize(skimage.data.astronaut()[:330, 80:380], (330, 363), interpolation=cv2.INTER_CUBIC)
+    for name, image in (("ada", portrait), ("grace", portrait[:, ::-1]), ("coffee", skimage.data.coffee())):
+        write_png(tmp_path / "photos" / f"{name}.png", np.ascontiguousarray(image))
     data = yaml.safe_load((REPOSITORY / "configs" / "facelift.yaml").read_text())
     data["subjects"] |= {"path": str(tmp_path / "photos"), "map_size": 128, "map_yaws": [-15.0, 0.0, 15.0]}
     data |= {"runs_dir": str(tmp_path / "runs"), "render": {"lr_size": 32}, "device": "cpu"}
@@ -182,7 +187,7 @@ def test_photos_to_tables_through_the_pipeline(checkout, photos, tmp_path, monke
 def test_the_stage_without_facelift_fails_with_the_remedy(photos, tmp_path, monkeypatch):
     monkeypatch.delenv("FACELIFT_DIR", raising=False)
     config = load_config(REPOSITORY / "configs" / "facelift.yaml")
-    config.runs_dir, config.subjects.path = str(tmp_path / "runs"), str(tmp_path / "photos")
+    config.runs_dir, config.subjects.path, config.subjects.source = str(tmp_path / "runs"), str(tmp_path / "photos"), "facelift"
     with pytest.raises(RuntimeError, match=r"no FaceLift: neither reconstruct\.facelift_dir"):
         reconstruct(config, jobs=1)
     assert not list((tmp_path / "runs").rglob("*.ply"))

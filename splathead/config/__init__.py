@@ -15,6 +15,7 @@ from splathead.config.sections import (
     FuseConfig,
     ModelConfig,
     PairsConfig,
+    PhotosConfig,
     PostprocessConfig,
     ReconstructConfig,
     RenderConfig,
@@ -25,6 +26,6 @@ from splathead.config.sections import (
 
 __all__ = [
     "CONFIG_SCHEMA", "AblationsConfig", "Config", "ConfigError", "CrossConfig", "EvaluateConfig", "FitConfig", "FuseConfig",
-    "ModelConfig", "PairsConfig", "PostprocessConfig", "ReconstructConfig", "RenderConfig", "ReportConfig",
+    "ModelConfig", "PairsConfig", "PhotosConfig", "PostprocessConfig", "ReconstructConfig", "RenderConfig", "ReportConfig",
     "SubjectsConfig", "TrainConfig", "build_section", "load_config", "validate",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from pathlib import Path
@@ -42,7 +43,7 @@ NORMAL_TARGETS = ("surface", "splat", "splat_bilateral", "dsine")
 
 _CHOICES: dict[str, tuple] = {
     "device": ("auto", "cpu", "cuda"),
-    "subjects.source": ("anny", "ict", "ict+anny", "scan", "capture", "facelift"),
+    "subjects.source": ("anny", "ict", "ict+anny", "scan", "capture", "photos", "facelift"),
     "reconstruct.source": ("fit", "import", "facelift"),
     "subjects.capture_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
     "reconstruct.import_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
@@ -107,6 +108,10 @@ def validate(config: Config, source: str) -> None:
             f"{source}: train.full_frame_share {config.train.full_frame_share}, train.steps {config.train.steps}, "
             "expected a share from 0 to 1 and at least 0 steps"
         )
+    for key, value in dataclasses.asdict(config.photos).items():
+        highest = {"face_px": math.inf, "background": math.inf}.get(key, 1.0)
+        if key != "download_dir" and not 0 <= value <= highest:
+            raise ConfigError(f"{source}: photos.{key}: {value}, expected 0 to {highest:g}")
     held_out = config.subjects.val + config.subjects.test
     if config.subjects.source in ("anny", "ict", "ict+anny") and held_out >= config.subjects.count:
         raise ConfigError(

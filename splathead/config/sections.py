@@ -13,11 +13,13 @@ class SubjectsConfig:
     """Stage 01: where heads come from and what is rendered of them."""
 
     source: str = "anny"
-    """anny | ict | ict+anny (every other head) | scan | capture | facelift (photos)"""
+    """anny | ict | ict+anny (every other head) | scan | capture | photos (checked and cropped, then FaceLift) | facelift
+    (photos as they are)"""
     count: int = 16
     """number of identities to sample (anny, ict)"""
     path: str = ""
-    """folder or file of the source: ICT-FaceKit folder or npz, scan mesh(es), capture folder(s), photos"""
+    """folder or file of the source: ICT-FaceKit folder or npz, scan mesh(es), capture folder(s), photos (or
+    kaggle:<owner>/<slug>)"""
     val: int = 2
     """identities for validation"""
     test: int = 6
@@ -55,6 +57,34 @@ class SubjectsConfig:
     """capture: axis that points out of the face, or the name of a view that looks at the face, or auto (first view)"""
     capture_mm_per_unit: float = 0.0
     """capture: millimetres per unit of the cameras' world; 0 = a nominal size"""
+
+
+@dataclass
+class PhotosConfig:
+    """Stage 01, source photos: what a photo must be like to become a head. Frontality, border, background and the mask's
+    limits are the published study's."""
+
+    face_px: float = 100.0
+    """smallest face (mean of its box's width and height), pixels; FaceLift sees it at 194"""
+    other_face: float = 0.4
+    """another face of at least this share of the largest one's size is one too many"""
+    frontality: float = 0.55
+    """smallest ratio of the nose tip's distances from the two eyes: 1 looks straight ahead, 0.55 is about 11 degrees of yaw"""
+    border: float = 0.05
+    """smallest distance of the face from the photo's border, as a share of the photo's side"""
+    blur: float = 0.8
+    """largest blur of the face, 0 sharp to 1; 0.8 is a blur of 2 to 3 pixels where the face has 194"""
+    background: float = 70.0
+    """largest standard deviation of the background's colours (8-bit steps); 128 = any"""
+    mask_area_min: float = 0.15
+    """smallest share of FaceLift's canvas that the person fills"""
+    mask_area_max: float = 0.85
+    mask_offset: float = 0.25
+    """largest distance of the person's centroid from the canvas's centre, as a share of its side"""
+    near_duplicate: float = 0.12
+    """photos whose perceptual hashes differ in at most this share of bits are one photo; 0 = the same hash only"""
+    download_dir: str = "data/kaggle"
+    """where kaggle:<owner>/<slug> is downloaded to"""
 
 
 @dataclass
@@ -357,6 +387,7 @@ class Config:
     """subjects processed in parallel; 0 = one per core"""
     stages: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5, 6, 7, 8, 11, 12])
     subjects: SubjectsConfig = field(default_factory=SubjectsConfig)
+    photos: PhotosConfig = field(default_factory=PhotosConfig)
     reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)

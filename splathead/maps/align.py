@@ -2,7 +2,7 @@
 
 The photo moves, the maps stay: warping a depth map would resample it, so the photo is brought onto the view's
 pixel grid instead. Landmarks come from known vertices (``landmarks`` in subject.json, projected) or from a
-detector that the caller passes; nothing is guessed without either.
+detector that the caller passes (stage 04: ``splathead.photos.detect.face_landmarks``); nothing is guessed without either.
 """
 
 from __future__ import annotations

@@ -29,12 +29,12 @@ class SubjectPlan:
 def plan_subjects(config: Config) -> dict[str, SubjectPlan]:
     """Subject name -> plan for every subject of the configuration, in order. Errors name what is missing where.
 
-    ``facelift`` makes no subject here: stage 02 does, from the photos.
+    ``photos`` and ``facelift`` make no subject here: stage 02 does, by FaceLift.
     """
     settings = config.subjects
     if settings.source in GENERATED:
         return _plan_generated(config, GENERATED[settings.source])
-    if settings.source == "facelift":
+    if settings.source in ("photos", "facelift"):
         return {}
     files = _find(settings)
     splits = _splits(list(files), config)

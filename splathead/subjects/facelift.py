@@ -130,8 +130,8 @@ def _tail(log: Path) -> str:
     return "\n".join(f"  | {line}" for line in lines) or "  | (no output)"
 
 
-def facelift_subject(photo: Path, ply: Path, out_dir: Path, config: Config) -> ImportReport:
-    """Write the subject folder of one photo from FaceLift's ``ply`` (see :func:`run_facelift`).
+def facelift_subject(photo: Path, ply: Path, out_dir: Path, config: Config, *, name: str = "") -> ImportReport:
+    """Write the subject folder of one photo from FaceLift's ``ply`` (see :func:`run_facelift`); ``name``: else the photo's.
 
     FaceLift's own crop of the photo (``input.png``, on the pixel grid of the rig's front view) becomes photo.png, and
     subject.json names it when one of the map views looks at the face.
@@ -143,4 +143,4 @@ def facelift_subject(photo: Path, ply: Path, out_dir: Path, config: Config) -> I
     write_png(Path(out_dir) / "photo.png", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
     front = [orbit_camera(yaw).name for yaw in config.subjects.map_yaws if abs(yaw) < 1]
     details = {"photo": {"file": "photo.png", "view": front[0]}} if front else None
-    return import_subject(ply, out_dir, config, fit="facelift", name=subject_name(photo), details=details)
+    return import_subject(ply, out_dir, config, fit="facelift", name=name or subject_name(photo), details=details)
