@@ -35,8 +35,8 @@ def write_report(out: Path) -> Path:
         sections=[
             ("front", "Front view", _front_section(result, view) if view else ""),
             ("meshes", "Meshes", _mesh_section(result, meshes) if meshes else ""),
-            ("done", "What was understood and done", _done_section(result)),
-            ("files", "Files", _files_section(result)),
+            ("done", "What was understood and done", done_section(result)),
+            ("files", "Files", files_section(result)),
         ],
         footer=_footer(result), scripts=["maps.js", "slider.js"] + ["viewer.js"] * bool(meshes),
     )  # fmt: skip
@@ -130,6 +130,8 @@ def _tiles(result: ResultFolder, view: FrontView) -> list[str]:
             image = read_png(result.files[role], channels=channels, bits=8)[view.box]
             if image.shape[:2] != view.after.shape:
                 raise ValueError(f"{result.files[role]}: {image.shape[1]}x{image.shape[0]}, expected the size of depth.png")
+            if role == "normal":  # as the mesh viewer shows them: y up, z towards the camera
+                image = np.where(image.any(-1, keepdims=True), image ^ np.uint8([0, 255, 255]), 0)
             tiles.append(tile(opaque(image, view.after > 0), name, detail))
     return tiles
 
@@ -143,7 +145,8 @@ def _mesh_section(result: ResultFolder, meshes: MeshPair) -> str:
     return f'<p class="about">{about}</p>' + viewer_markup(data, change, meshes.scale_texts(result.unit_label))
 
 
-def _done_section(result: ResultFolder) -> str:
+def done_section(result: ResultFolder) -> str:
+    """HTML: what was understood of the input, the method, views, and how long each step took."""
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in result.understood)
     views = ", ".join(f"{html.escape(name)} ({yaw:+.0f}°)" for name, yaw in result.views)
     facts = {"Method": html.escape(result.method), "Views": views, "Unit": f"{result.unit} ({result.scale} scale)"}
@@ -161,7 +164,8 @@ def _done_section(result: ResultFolder) -> str:
     )
 
 
-def _files_section(result: ResultFolder) -> str:
+def files_section(result: ResultFolder) -> str:
+    """HTML: the files of a result, each with a link and what it holds."""
     rows = []
     for role, text in ROLES.items():
         if role in result.files:
