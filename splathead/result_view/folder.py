@@ -22,7 +22,7 @@ ROLES = {
     "mesh_before": "the same fusion of the depth before",
     "splats": "the Gaussians in the frame of the meshes",
     "turntable": "the mesh turning",
-    "report": "this page",
+    "report": "before and after, on one page that works offline",
 }
 """role of a file in result.json -> what it holds"""
 MAX_JSON_BYTES = 16 * 2**20

@@ -14,7 +14,7 @@ const splatRenderer = (gl, shader) => {
       vec4 q = normalize(vec4(unpackSnorm2x16(b.x), unpackSnorm2x16(b.y))); // w x y z
       vec3 size = vec3(unpackHalf2x16(b.z), unpackHalf2x16(b.w).x), p = (toView * vec4(uintBitsToFloat(a.xyz), 1.0)).xyz;
       float z = -p.z;
-      colour = unpackUnorm4x8(a.w);
+      colour = vec4(a.w & 255u, (a.w >> 8) & 255u, (a.w >> 16) & 255u, a.w >> 24) / 255.0;
       gl_Position = vec4(0.0, 0.0, 2.0, 1.0); // outside: not drawn
       if (z < near || colour.a < 1.0 / 255.0) return;
       mat3 turn = mat3(toView) * mat3(
@@ -76,7 +76,7 @@ const splatRenderer = (gl, shader) => {
       if (depth > high) high = depth;
     }
     const scale = 65535 / Math.max(high - low, 1e-20);
-    for (let i = 0; i < count; i++) starts[(keys[i] = (depths[i] - low) * scale) + 1]++;
+    for (let i = 0; i < count; i++) { keys[i] = (depths[i] - low) * scale; starts[keys[i] + 1]++; }
     for (let k = 0; k < 65536; k++) starts[k + 1] += starts[k];
     for (let i = 0; i < count; i++) indices[starts[keys[i]]++] = i;
     gl.bindBuffer(gl.ARRAY_BUFFER, splats.order); gl.bufferData(gl.ARRAY_BUFFER, indices, gl.DYNAMIC_DRAW);
