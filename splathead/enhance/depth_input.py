@@ -31,7 +31,7 @@ def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]
     lines = [
         f"depth map of {camera.width}x{camera.height} pixels, {encoding.bits}-bit code, depth {encoding.near:.6g} to "
         f"{encoding.far:.6g} {encoding.unit}, field of view {camera.hfov_deg:.4g} degrees",
-        f"surface on {100 * depth_map.mask.mean():.3g} % of the picture, a step of the code is {encoding.lsb:.4g} {encoding.unit}",
+        f"surface on {100 * depth_map.mask.mean():.3g} % of the picture, a step of the code {encoding.lsb:.4g} {encoding.unit}",
     ]
     return depth_map, lines
 
@@ -61,6 +61,6 @@ def _read_rgb(path: Path, depth_map: DepthMap) -> np.ndarray:
     rgb = read_photo(path).rgb
     height, width = depth_map.depth.shape
     if abs(rgb.shape[1] / rgb.shape[0] / (width / height) - 1) > ASPECT_TOLERANCE:
-        raise ValueError(f"{path}: picture of {rgb.shape[1]}x{rgb.shape[0]}, expected the proportions {width}x{height} of the depth")
+        raise ValueError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels, expected the depth's proportions, {width}x{height}")
     smaller = rgb.shape[1] > width
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)

@@ -52,7 +52,8 @@ class Result:
 
 def write_result(folder: Path, result: Result, source: dict, clock: Clock) -> dict:
     """Write every file into ``folder``; returns what ``result.json`` holds. ``source``: name and digest of the input."""
-    from splathead.enhance_report import write_report, write_turntable
+    from splathead.result_view.report import write_report
+    from splathead.result_view.turntable import turntable
 
     with clock.step("write"):
         _write_front(folder, result.views[0])
@@ -61,7 +62,7 @@ def write_result(folder: Path, result: Result, source: dict, clock: Clock) -> di
                 save_depth_png(folder / "views" / f"{view.camera.name}.png", view.after)
         _write_meshes(folder, result)
     with clock.step("turntable"):
-        write_turntable(folder / FILES["turntable"], result.mesh)
+        turntable(result.mesh, folder / FILES["turntable"], result.gaussians)
     record = _record(folder, result, source, clock)
     write_json(folder / RESULT_NAME, record)
     with clock.step("report"):
