@@ -15,6 +15,8 @@ from splathead.subjects.base import vertex_normals
 
 VOXEL_MM = 0.8
 """Two pixels of the default views"""
+TRUNCATION_VOXELS = 6.0
+"""Views of one fit disagree by some millimetres; a narrower band would keep both surfaces"""
 JUMP_MM = 4.0
 COLOUR_TOLERANCE_VOXELS = 3.0
 
@@ -31,7 +33,7 @@ class Holes:
 def fused_mesh(views: Sequence[EnhancedView], options: EnhanceOptions, *, enhanced: bool) -> tuple[FusedMesh, list[str]]:
     """One coloured component out of the views' depth, and lines on what was dropped. ``enhanced`` False: raw depth."""
     observed = [view.depth_view(enhanced=enhanced) for view in views]
-    volume = fuse_views(observed, voxel=VOXEL_MM, jump=JUMP_MM)
+    volume = fuse_views(observed, voxel=VOXEL_MM, truncation_voxels=TRUNCATION_VOXELS, jump=JUMP_MM)
     surface = extract_surface(volume)
     head = largest_component(surface)
     dropped = len(surface.faces) - len(head.faces)

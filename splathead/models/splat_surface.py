@@ -30,6 +30,8 @@ from splathead.metrics.zones import bounding_box
 SHIFT = 0.4
 """Standard deviations by which depth lies behind the surface. The best single number on training heads of the study, whose
 own best are 0.40 (vanilla fits) and 0.32 (regularised ones); see eval/LOG.md."""
+OUTLIER_SPREADS = 3.0
+"""A pixel whose spread is so many times the view's usual one counts half in fusion"""
 MIN_COSINE = 0.05
 """Normals more slanted than this (87 degrees) say nothing about the slope."""
 MIN_NORMAL = 0.3
@@ -93,14 +95,14 @@ def splat_surface(maps: SplatMaps, settings: SplatSurfaceSettings | None = None)
 
 
 def splat_confidence(maps: SplatMaps, alpha: np.ndarray) -> np.ndarray:
-    """Weight [H, W] float32 in 0..1 of a view's pixels in fusion: alpha / (1 + (s / median s)^2), 0 outside of the mask.
+    """Weight [H, W] float32 in 0..1 of a view's pixels in fusion: alpha / (1 + (s / (3 median s))^2), 0 outside of the mask.
 
-    ``s`` is the standard deviation of depth along the ray: where the Gaussians do not agree on a depth, other views know
-    better. It orders the pixels of a view; it is not a calibrated probability.
+    ``s`` is the standard deviation of depth along the ray: where the Gaussians agree on no depth at all, other views know
+    better. It marks outliers; it is not a calibrated probability.
     """
     spread = np.sqrt(np.maximum(maps.variance.astype(np.float64), 0))
     usual = max(float(np.median(spread[maps.mask])), 1e-9)
-    return np.where(maps.mask, np.clip(alpha, 0, 1) / (1 + (spread / usual) ** 2), 0).astype(np.float32)
+    return np.where(maps.mask, np.clip(alpha, 0, 1) / (1 + (spread / (OUTLIER_SPREADS * usual)) ** 2), 0).astype(np.float32)
 
 
 def _log_slopes(normal: np.ndarray, camera: Camera) -> np.ndarray:
