@@ -21,8 +21,10 @@ def run() -> None:
     """Serve the page until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_server_flags(parser, port=8022)
-    parser.add_argument("--max_upload_mb", "--max-upload-mb", type=float, default=512, help="largest upload in MiB (default 512)")
-    parser.add_argument("--time_limit", "--time-limit", type=float, default=1800, help="seconds after which a job is stopped")
+    limits = {"max_upload_mb": (512, "largest upload in MiB"), "time_limit": (1800, "seconds after which a job is stopped")}
+    for name, (default, about) in limits.items():
+        flags = (f"--{name}", f"--{name.replace('_', '-')}")
+        parser.add_argument(*flags, type=float, default=default, help=f"{about} (default {default})")
     options = parser.parse_args()
     if not options.max_upload_mb > 0 or not options.time_limit > 0:
         raise ValueError(f"--max_upload_mb {options.max_upload_mb}, --time_limit {options.time_limit}, expected above 0")

@@ -78,12 +78,10 @@ def test_pictures_of_the_slider_are_both_maps(out, page):
                 for data in re.findall(r'src="data:image/webp;base64,([^"]+)"', page)]  # fmt: skip
     view = load_front_view(open_result(out))
     assert slider.count("<img") == 2 and len(pictures) == 8  # shaded and depth twice, change, colour, normals, confidence
-    for picture, depth in zip(pictures[:2], (view.after, view.before)):
-        expected = cv2.cvtColor(shaded_picture(depth, view.camera), cv2.COLOR_RGBA2BGRA)
-        assert picture.shape == expected.shape
-        inside = (picture[..., 3] == 255) & (expected[..., 3] == 255)
-        assert np.abs(picture[inside].astype(int) - expected[inside]).mean() < 4
-    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() > 1
+    expected = [cv2.cvtColor(shaded_picture(depth, view.camera), cv2.COLOR_RGBA2BGRA) for depth in (view.after, view.before)]
+    inside = (expected[0][..., 3] == 255) & (expected[1][..., 3] == 255)
+    error = [[np.abs(picture[inside].astype(int) - other[inside]).mean() for other in expected] for picture in pictures[:2]]
+    assert max(error[0][0], error[1][1]) < 3 and min(error[0][1], error[1][0]) > max(error[0][0], error[1][1])
 
 
 def test_change_is_blue_where_the_surface_came_forward(out):
@@ -112,9 +110,10 @@ def test_meshes_are_coloured_by_their_distance_in_one_direction(out, page):
     subject = json.loads(re.search(r'id="viewer-data">(.*?)</script>', page, flags=re.S)[1])["subjects"][0]
     assert [mesh["label"] for mesh in subject["meshes"]] == ["before", "enhanced"]
     limit = load_meshes(open_result(out)).change_range
-    for mesh in subject["meshes"]:  # the surface moved outwards by the offset: negative in both
+    # the surface moved outwards, by the offset times the cosine of the angle that it is seen under: negative in both
+    for mesh in subject["meshes"]:
         distance = (np.frombuffer(base64.b64decode(mesh["errors"]), np.uint8) / 255 - 0.5) * 2 * limit
-        assert np.median(distance) == pytest.approx(-OFFSET_MM, abs=0.4)
+        assert -OFFSET_MM < np.median(distance) < -0.5 * OFFSET_MM
 
 
 def test_a_depth_only_result_has_a_report_too(out, tmp_path):
@@ -210,17 +209,17 @@ window.onerror = (message) => { document.title = "ERROR " + message; };
 setTimeout(() => {
   const range = document.querySelector("[data-slider] input"), canvas = document.querySelector("#viewer canvas");
   range.value = 20; range.dispatchEvent(new Event("input"));
-  const over = document.querySelector("[data-slider] .over").getBoundingClientRect();
   const cut = getComputedStyle(document.querySelector("[data-slider] .over")).clipPath;
   for (const button of document.querySelectorAll("button[data-set]")) button.click();
-  const layers = [...document.querySelectorAll("#maps > .front [data-layer]")].filter((part) => !part.hidden).map((part) => part.dataset.layer);
+  const layers = [...document.querySelectorAll("#maps > .front [data-layer]:not([hidden])")].map((part) => part.dataset.layer);
   for (const button of document.querySelectorAll("button[data-mode]")) button.click();
   requestAnimationFrame(() => {
     const gl = canvas.getContext("webgl2"), pixels = new Uint8Array(4 * canvas.width * canvas.height);
     gl.readPixels(0, 0, canvas.width, canvas.height, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
     let blue = 0, drawn = 0;
     for (let i = 0; i < pixels.length; i += 4) if (pixels[i + 3]) { drawn++; blue += pixels[i + 2] > pixels[i]; }
-    if (!document.title.startsWith("ERROR")) document.title = `DONE ${layers} ${cut} ${drawn / canvas.width / canvas.height} ${blue / drawn} ${gl.getError()}`;
+    const shares = `${drawn / canvas.width / canvas.height} ${blue / drawn}`;
+    if (!document.title.startsWith("ERROR")) document.title = `DONE ${layers} ${cut} ${shares} ${gl.getError()}`;
   });
 }, 300);
 </script></body>"""

@@ -40,6 +40,7 @@ class Job:
     message: str = ""
     started: float = 0.0
     ended: float = 0.0
+    finished: threading.Event = field(default_factory=threading.Event)
 
     @property
     def input(self) -> Path:
@@ -120,6 +121,7 @@ class JobQueue:
             job.ended, job.message, job.state = time.monotonic(), message, "failed" if message else "done"
             if message:
                 shutil.rmtree(job.folder, ignore_errors=True)
+            job.finished.set()
             self._forget_oldest()
 
     def _run(self, job: Job) -> str:
@@ -142,15 +144,19 @@ class JobQueue:
             if job.seconds > self.limit_s:
                 return f"stopped after {self.limit_s:.0f} s"
         try:
-            return receiver.recv()
+            message = receiver.recv()
+            process.join(timeout=2)  # it is about to end by itself
+            return message
         except EOFError:  # killed, for example for want of memory
             process.join()
             return f"the tool ended without a result (exit code {process.exitcode}); was there enough memory?"
 
     def _forget_oldest(self) -> None:
         with self._lock:
-            finished = sorted((job for job in self._jobs.values() if job.ended), key=lambda job: job.ended)
-            forgotten = finished[: max(0, len(finished) - self.kept)]
+            forgotten = []
+            for state in ("done", "failed"):  # a failed one has no files, but its message may not have been read yet
+                ended = sorted((job for job in self._jobs.values() if job.state == state), key=lambda job: job.ended)
+                forgotten += ended[: max(0, len(ended) - self.kept)]
             for job in forgotten:
                 del self._jobs[job.key]
         for job in forgotten:
@@ -178,8 +184,6 @@ def _child(enhance: Enhance, path: Path, out: Path, options: dict[str, float], s
 
 def _kill_group(process: multiprocessing.Process) -> None:
     """End a job's process and whatever it started."""
-    if process.is_alive() and process.pid is not None:
-        process.join(timeout=2)  # it may be about to end by itself
     if process.pid is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

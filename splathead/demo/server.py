@@ -21,6 +21,7 @@ SUFFIXES = (".ply", ".splat", ".spz", ".png", ".jpg", ".jpeg", ".exr", ".npy", "
 OPTIONS = ("near", "far", "hfov", "scale_mm")
 """numbers that a visitor may give; all positive"""
 CHUNK_BYTES = 2**20
+WAIT_S = 1.0
 MAX_UPLOADS = 2
 """uploads that are received at the same time"""
 
@@ -116,6 +117,8 @@ class DemoHandler(Handler):
         return job
 
     def _state(self, job: Job) -> dict:
+        """How far a job is; the answer waits a second for one that is not finished, so that pages need not ask often."""
+        job.finished.wait(WAIT_S)
         position = self.server.site.jobs.position(job)
         return {
             "state": job.state, "name": job.name, "message": job.message, "before": position, "seconds": round(job.seconds, 1),
@@ -127,7 +130,8 @@ def upload_name(name: str) -> str:
     path = Path(name.replace("\\", "/"))
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"a file of type {suffix[:12] or 'none'}, expected {', '.join(SUFFIXES)}")
+        found = f"a file of type {suffix[:12] or 'none'}"
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{found}, expected {', '.join(SUFFIXES)}")
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-")[:80]
     return f"{stem or 'upload'}{suffix}"
 

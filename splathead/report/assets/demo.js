@@ -30,7 +30,7 @@
       if (state.state === "failed") throw new Error(state.message);
       if (state.state === "done") { say(`${state.name}: done in ${state.seconds.toFixed(0)} s`); show(job); return; }
       say(state.state === "waiting" ? `${state.name}: ${state.before} before it` : `${state.name}: working, ${state.seconds.toFixed(0)} s`);
-      await new Promise((done) => setTimeout(done, 700));
+      await new Promise((done) => setTimeout(done, 50)); // the server takes its time to answer
     }
   };
   const start = async (chosen) => {
