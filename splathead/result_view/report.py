@@ -79,9 +79,8 @@ def _mesh_text(mesh: dict) -> str:
 def _front_section(result: ResultFolder, view: FrontView) -> str:
     layers = ["shaded", "depth"] + ["change"] * (view.before is not None)
     panes = "".join(f'<div data-layer="{layer}">{_layer(result, view, layer)}</div>' for layer in layers)
-    about = "The depth map itself, lit as a surface" + (
-        ": before left of the line, enhanced right of it. Drag the line, or use the arrow keys." if view.before is not None else "."
-    )
+    compared = ": before left of the line, enhanced right of it. Drag the line, or use the arrow keys"
+    about = f"The depth map itself, lit as a surface{compared if view.before is not None else ''}."
     return (
         f'<p class="about">{about}</p><div id="maps"><div class="controls">'
         f'{button_group("layer", "Show", {layer: layer for layer in layers})}</div>'
@@ -92,7 +91,8 @@ def _front_section(result: ResultFolder, view: FrontView) -> str:
 def _layer(result: ResultFolder, view: FrontView, layer: str) -> str:
     if layer == "change":
         limit = nice_range(view.change)
-        ends = (f"−{limit:g} {result.unit_label}, came forward", f"+{limit:g} {result.unit_label}, moved back; saturated beyond")
+        text = f"{limit:g} {result.unit_label}"
+        ends = (f"−{text}, came forward", f"+{text}, moved back; saturated beyond")
         picture = picture_tag(change_picture(view.change, limit), "change of depth", max_side_px=PICTURE_PX)
         return f'<div class="compare">{picture}</div>{_bar(*ends, ERROR_COLOURS)}'
     after, before = before_after(view, layer)
@@ -138,9 +138,9 @@ def _tiles(result: ResultFolder, view: FrontView) -> list[str]:
 
 def _mesh_section(result: ResultFolder, meshes: MeshPair) -> str:
     data = viewer_json([meshes.viewer_data(result.input_name, REPORT_FACES)])
-    about = f"Simplified to at most {REPORT_FACES // 1000}k triangles for this page. " * (len(meshes.after.faces) > REPORT_FACES) + (
-        "Drag to turn, Shift-drag to move, click and scroll (or pinch, or + and −) to zoom, double-click to start over."
-    )
+    about = "Drag to turn, Shift-drag to move, click and scroll (or pinch, or + and −) to zoom, double-click to start over."
+    if len(meshes.after.faces) > REPORT_FACES:
+        about = f"Simplified to at most {REPORT_FACES // 1000}k triangles for this page. {about}"
     change = "change" if meshes.before is not None else ""
     return f'<p class="about">{about}</p>' + viewer_markup(data, change, meshes.scale_texts(result.unit_label))
 
@@ -157,11 +157,9 @@ def done_section(result: ResultFolder) -> str:
         for step, value in result.seconds.items()
     )
     durations = f"<table><thead><tr><th>Step</th><th>Time</th><th>Share</th></tr></thead><tbody>{steps}</tbody></table>"
-    return (
-        f'<ul class="lines">{lines}</ul><div class="columns"><div class="scroll"><table class="text"><tbody>{rows}</tbody></table></div>'
-        + (f'<div class="scroll">{durations}</div>' if steps else "")
-        + "</div>"
-    )
+    tables = [f'<table class="text"><tbody>{rows}</tbody></table>'] + [durations] * bool(steps)
+    columns = "".join(f'<div class="scroll">{table}</div>' for table in tables)
+    return f'<ul class="lines">{lines}</ul><div class="columns">{columns}</div>'
 
 
 def files_section(result: ResultFolder) -> str:
@@ -175,7 +173,8 @@ def files_section(result: ResultFolder) -> str:
             rows.append(f'<tr><th scope="row"><a href="{name}">{name}</a></th><td>{text}</td><td>{size}</td></tr>')
     others = len(list(result.path.glob("views/*.png")))
     if others:
-        rows.append(f'<tr><th scope="row">views/</th><td>enhanced depth of the {others} views that were fused</td><td></td></tr>')
+        about = f"enhanced depth of the {others} views that were fused"
+        rows.append(f'<tr><th scope="row">views/</th><td>{about}</td><td></td></tr>')
     return f'<div class="scroll"><table class="text"><tbody>{"".join(rows)}</tbody></table></div>'
 
 
@@ -185,4 +184,5 @@ def _size_text(count: int) -> str:
 
 def _footer(result: ResultFolder) -> str:
     digest = f", SHA-256 <code>{html.escape(result.input_sha256)}</code>" if result.input_sha256 else ""
-    return f"Input <code>{html.escape(result.input_name)}</code>{digest}. Numbers on this page come from result.json and the maps."
+    name = html.escape(result.input_name)
+    return f"Input <code>{name}</code>{digest}. Numbers on this page come from result.json and the maps."
