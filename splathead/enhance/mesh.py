@@ -41,7 +41,7 @@ def fused_mesh(views: Sequence[EnhancedView], options: EnhanceOptions, *, enhanc
     if options.watertight and enhanced:
         from splathead.fusion.poisson import poisson_mesh
 
-        head = largest_component(poisson_mesh(head.vertices, vertex_normals(head.vertices, head.faces)))
+        head = capped(largest_component(poisson_mesh(head.vertices, vertex_normals(head.vertices, head.faces))))
         lines.append("closed by screened Poisson reconstruction: what no view saw is made up")
     mesh = decimated(head, options.faces)
     mesh.colours = vertex_colours(mesh.vertices, observed, tolerance=COLOUR_TOLERANCE_VOXELS * volume.voxel, jump=JUMP_MM)
@@ -66,21 +66,41 @@ def depth_mesh(depth_map: DepthMap, rgb: np.ndarray | None, jump: float, faces: 
 
 
 def find_holes(mesh: FusedMesh) -> Holes:
-    """Boundary loops: connected sets of edges that one triangle alone uses."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    edges = np.sort(np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]]), axis=1)
-    found, uses = np.unique(edges, axis=0, return_counts=True)
-    boundary = found[uses == 1]
-    if not len(boundary):
+    """Boundary loops of a mesh: how many, and how large."""
+    edges, label, vertices = _boundary(mesh)
+    if not len(edges):
         return Holes(0, 0.0)
-    vertices, ends = np.unique(boundary, return_inverse=True)
-    ends = ends.reshape(-1, 2)
-    graph = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(vertices), len(vertices)))
-    count, label = connected_components(graph, directed=False)
-    points = mesh.vertices[vertices].astype(np.float64)
+    points, count = mesh.vertices[vertices].astype(np.float64), int(label.max()) + 1
     low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
     np.minimum.at(low, label, points)
     np.maximum.at(high, label, points)
     return Holes(count, float(np.linalg.norm(high - low, axis=1).max()))
+
+
+def capped(mesh: FusedMesh) -> FusedMesh:
+    """Every boundary loop closed by a fan of triangles around its middle: where a closing surface left its domain."""
+    edges, label, vertices = _boundary(mesh)
+    if not len(edges):
+        return mesh
+    count = int(label.max()) + 1
+    middles = np.stack([np.bincount(label, mesh.vertices[vertices, axis], count) for axis in range(3)], axis=1)
+    middles /= np.bincount(label, minlength=count)[:, None]
+    loop_of = np.zeros(len(mesh.vertices), dtype=np.int64)
+    loop_of[vertices] = label
+    fans = np.stack([edges[:, 1], edges[:, 0], len(mesh.vertices) + loop_of[edges[:, 0]]], axis=1)
+    return FusedMesh(np.float32(np.concatenate([mesh.vertices, middles])), np.int32(np.concatenate([mesh.faces, fans])))
+
+
+def _boundary(mesh: FusedMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Directed edges [E, 2] that one triangle alone uses, and for each of their vertices [B] the loop [B] it belongs to."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    directed = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
+    _, place, uses = np.unique(np.sort(directed, axis=1), axis=0, return_inverse=True, return_counts=True)
+    edges = directed[uses[place.ravel()] == 1]
+    vertices, ends = np.unique(edges, return_inverse=True)
+    ends = ends.reshape(-1, 2)
+    graph = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(vertices), len(vertices)))
+    label = connected_components(graph, directed=False)[1] if len(edges) else np.zeros(0, dtype=np.int64)
+    return edges, label, vertices

@@ -14,6 +14,8 @@ SOLID_OPACITY = 0.5
 """Gaussians below this opacity are haze, not surface"""
 DEPTH = 9
 """Levels of the octree: cells of 1/512 of the bounding box's longest side"""
+DOMAIN = 1.3
+"""Side of the octree over that of the points' bounding box: room for the surface that closes an open one"""
 TRIMMED_SHARE = 0.02
 """Share of the vertices, those farthest from any point, that is cut off a surface of Gaussian centres"""
 
@@ -29,7 +31,9 @@ def poisson_mesh(points: np.ndarray, normals: np.ndarray, *, depth: int = DEPTH,
     open3d = _open3d()
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(np.asarray(points, dtype=np.float64)))
     cloud.normals = open3d.utility.Vector3dVector(np.asarray(normals, dtype=np.float64))
-    mesh, density = open3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth=depth, n_threads=1)
+    mesh, density = open3d.geometry.TriangleMesh.create_from_point_cloud_poisson(
+        cloud, depth=depth, scale=DOMAIN, n_threads=1
+    )
     if trimmed_share:
         mesh.remove_vertices_by_mask(np.asarray(density) < np.quantile(density, trimmed_share))
     return FusedMesh(np.asarray(mesh.vertices, dtype=np.float32), np.asarray(mesh.triangles, dtype=np.int32))

@@ -1,0 +1,212 @@
+"""The tool: a splatted ellipsoid, its depth map and a fake FaceLift's photo through ``enhance``; what it must refuse."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from analytic_surfaces import HEAD_AXES_MM, ellipsoid_depth, ellipsoid_mesh
+from conftest import REPOSITORY
+from scipy.spatial.transform import Rotation
+from test_facelift import FAKE_INFERENCE
+
+from splathead.cameras import orbit_camera
+from splathead.enhance import EnhanceOptions, enhance
+from splathead.enhance.mesh import find_holes
+from splathead.fusion import FusedMesh, load_mesh
+from splathead.gaussians import Gaussians
+from splathead.images import DepthEncoding, load_depth_png, write_png
+from splathead.metrics.surface import Surface
+from splathead.ply import save_gaussians_ply
+
+SMALL = {"resolution": 128, "views": 3, "faces": 3000, "jobs": 1, "backend": "cpu"}
+pytestmark = pytest.mark.filterwarnings("ignore:.*need more than")
+
+
+def splatted_ellipsoid(count: int = 40_000) -> Gaussians:
+    """Opaque discs on the ellipsoid, evenly spread, in mm."""
+    k = np.arange(count) + 0.5
+    polar, turn = np.arccos(1 - 2 * k / count), math.pi * (1 + 5**0.5) * k
+    sphere = np.stack([np.cos(turn) * np.sin(polar), np.cos(polar), np.sin(turn) * np.sin(polar)], axis=1)
+    points, normals = sphere * HEAD_AXES_MM, sphere / HEAD_AXES_MM
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    side = np.cross(normals, np.where(np.abs(normals[:, :1]) < 0.9, [[1.0, 0, 0]], [[0, 1.0, 0]]))
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    frames = np.stack([side, np.cross(normals, side), normals], axis=2)
+    scales = np.tile(np.log([1.5, 1.5, 0.2]), (count, 1))
+    arrays = (points, scales, np.zeros((count, 4)), np.full(count, 6.0), np.full((count, 1, 3), 0.4))
+    gaussians = Gaussians(*(torch.from_numpy(a.astype(np.float32)) for a in arrays), unit="mm")
+    xyzw = Rotation.from_matrix(frames).as_quat()
+    gaussians.quaternions[:] = torch.from_numpy(xyzw[:, [3, 0, 1, 2]].astype(np.float32))
+    return gaussians
+
+
+@pytest.fixture(scope="module")
+def splats(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("head") / "my_head.ply"
+    save_gaussians_ply(path, splatted_ellipsoid())
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(splats, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("results") / "out"
+    enhance(splats, out, EnhanceOptions(**SMALL))
+    return out
+
+
+def distance_to_ellipsoid(path: Path) -> np.ndarray:
+    squared, _ = Surface.build(*ellipsoid_mesh()).tree.closest(load_mesh(path).vertices.astype(np.float64))
+    return np.sqrt(squared)
+
+
+def test_splats_become_depth_and_a_mesh_on_the_true_surface(result):
+    truth = ellipsoid_depth(orbit_camera(0.0, 0.0, 128))
+    front = load_depth_png(result / "depth.png")
+    inside = front.mask & (truth > 0)
+    assert front.encoding.unit == "mm" and inside.sum() > 0.9 * (truth > 0).sum()
+    error = (front.depth - truth)[inside]  # pixels are 3.5 mm wide: the nearest of the discs that share one wins
+    assert abs(np.median(error)) < 3.5 and np.std(error) < 2.0
+    distance = distance_to_ellipsoid(result / "mesh.ply")
+    assert np.median(distance) < 3.0 and np.quantile(distance, 0.95) < 5.0
+
+
+def test_the_folder_holds_what_its_record_says(result):
+    record = json.loads((result / "result.json").read_text())
+    assert record["kind"] == "splats" and record["method"] == "splat_surface" and record["scale"] == "metric"
+    made = {"depth", "depth_exr", "normal", "confidence", "rgb", "mesh_glb", "mesh_obj", "splats", "report"}
+    assert set(record["files"]) >= made
+    assert all((result / name).stat().st_size > 0 for name in record["files"].values())
+    assert len(list((result / "views").glob("*.png"))) == len(record["views"]) == 3
+    assert record["mesh"]["faces"] <= 3000
+    assert any("40,000 Gaussians" in line for line in record["understood"])
+
+
+def test_the_same_input_gives_the_same_bytes(splats, result, tmp_path):
+    enhance(splats, tmp_path / "again", EnhanceOptions(**SMALL))
+    for path in sorted(result.rglob("*")):
+        if path.is_file() and path.name not in ("result.json", "report.html", "turntable.mp4"):
+            assert path.read_bytes() == (tmp_path / "again" / path.relative_to(result)).read_bytes(), path.name
+    first, second = (json.loads((folder / "result.json").read_text()) for folder in (result, tmp_path / "again"))
+    assert {**first, "seconds": {}} == {**second, "seconds": {}}
+
+
+def test_a_depth_map_loses_its_steps(tmp_path):
+    camera = orbit_camera(0.0, 0.0, 64, hfov_deg=30.0)
+    truth = ellipsoid_depth(camera)
+    mask = truth > 0
+    encoding = DepthEncoding.from_depth(truth, mask, 8, "mm")
+    write_png(tmp_path / "depth.png", encoding.encode(truth, mask))
+    write_png(tmp_path / "photo.png", np.full((128, 128, 3), 90, np.uint8))
+    options = EnhanceOptions(
+        near=encoding.near, far=encoding.far, hfov=30.0, rgb=tmp_path / "photo.png", **{**SMALL, "views": 8}
+    )
+    record = enhance(tmp_path / "depth.png", tmp_path / "out", options)
+    assert record["kind"] == "depth" and record["method"] == "variational" and record["unit"] == "scene"
+    found = load_depth_png(tmp_path / "out" / "depth.png")
+    assert found.depth.shape == (128, 128)
+    fine = ellipsoid_depth(orbit_camera(0.0, 0.0, 128, hfov_deg=30.0))
+    inside = found.mask & (fine > 0)
+    inside[1:-1, 1:-1] &= inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+    before = load_depth_png(tmp_path / "out" / "depth_before.png").depth
+    error, was = (np.median(np.abs(depth - fine)[inside]) for depth in (found.depth, before))
+    assert error < 0.6 * was
+    mesh = load_mesh(tmp_path / "out" / "mesh.ply")
+    assert mesh.vertices[:, 2].max() < 0 and mesh.colours is not None  # +Z towards the camera, which looks along -Z
+
+
+def test_holes_are_counted_and_measured():
+    vertices, faces = ellipsoid_mesh(3)
+    mesh = FusedMesh(np.float32(vertices), np.int32(faces))
+    assert find_holes(mesh).count == 0
+    top = vertices[faces].mean(1)[:, 1] < 100
+    open_mesh = FusedMesh(mesh.vertices, mesh.faces[top])
+    holes = find_holes(open_mesh)
+    assert holes.count == 1 and 40 < holes.largest < 100
+
+
+def test_a_closed_mesh_where_open3d_can_be_loaded(splats, tmp_path):
+    try:
+        importlib.import_module("splathead.fusion.poisson")._open3d()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    record = enhance(splats, tmp_path / "out", EnhanceOptions(watertight=True, **{**SMALL, "views": 8}))
+    import trimesh
+
+    mesh = load_mesh(tmp_path / "out" / "mesh.ply")
+    assert record["mesh"]["watertight"] and trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).is_watertight
+    assert np.median(distance_to_ellipsoid(tmp_path / "out" / "mesh.ply")) < 3.0
+
+
+def test_a_photo_goes_through_facelift_or_says_what_is_missing(tmp_path, monkeypatch):
+    import skimage.data
+
+    photo = tmp_path / "selfie.png"
+    write_png(photo, skimage.data.astronaut())
+    monkeypatch.delenv("FACELIFT_DIR", raising=False)
+    with pytest.raises(RuntimeError, match="no FaceLift"):
+        enhance(photo, tmp_path / "out", EnhanceOptions(**SMALL))
+    checkout = tmp_path / "facelift"
+    checkout.mkdir()
+    (checkout / "inference.py").write_text(FAKE_INFERENCE)
+    monkeypatch.setenv("FACELIFT_DIR", str(checkout))
+    monkeypatch.setenv("FACELIFT_PYTHON", sys.executable)
+    monkeypatch.setenv("FAKE_FACELIFT", "ball")
+    record = enhance(photo, tmp_path / "out", EnhanceOptions(**SMALL))
+    assert record["kind"] == "photo" and any("FaceLift" in line for line in record["understood"])
+
+
+def test_results_are_replaced_and_other_folders_are_not_touched(splats, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files"):
+        enhance(splats, out, EnhanceOptions(**SMALL))
+    assert (out / "thesis.txt").read_text() == "mine"
+    (out / "thesis.txt").rename(tmp_path / "thesis.txt")
+    options = EnhanceOptions(method="raw", **{**SMALL, "views": 1})
+    assert enhance(splats, out, options)["method"] == "raw" == enhance(splats, out, options)["method"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "thesis.txt"]  # nothing temporary is left
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"near": 1.0}, "--near does not go with"),
+        ({"kind": "depth"}, r"my_head\.ply"),
+        ({"method": "nothing.safetensors"}, "nothing.safetensors"),
+    ],
+)
+def test_what_does_not_fit_the_input_is_one_sentence(splats, tmp_path, options, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        enhance(splats, tmp_path / "out", EnhanceOptions(**SMALL, **options))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"views": 0}, "--views 0, expected 1 to 16"),
+        ({"up": "w"}, "--up 'w', expected one of auto, x"),
+        ({"method": "magic"}, "--method 'magic', expected auto"),
+        ({"resolution": 10}, "--resolution 10, expected 64 to 4096"),
+    ],
+)
+def test_options_out_of_range_say_the_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        EnhanceOptions(**options)
+
+
+def test_the_script_ends_with_one_sentence_for_a_broken_file(tmp_path):
+    (tmp_path / "broken.ply").write_bytes(b"ply\nformat binary_little_endian 1.0\n")
+    command = [sys.executable, str(REPOSITORY / "scripts" / "20_enhance_head.py"), str(tmp_path / "broken.ply")]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ") and "broken.ply" in done.stderr and not (tmp_path / "out").exists()
