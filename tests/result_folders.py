@@ -46,10 +46,9 @@ def make_result(out: Path, *, size: int = 128, name: str = "head.ply", understoo
         before.append(DepthView(noisy, hits.mask, camera, rgb=rgb))
     files = _write_front(out, after[0], before[0])
     mesh = _fused(after)
-    meshes = [("mesh_ply", "mesh.ply", mesh), ("mesh_glb", "mesh.glb", mesh), ("mesh_before", "mesh_before.ply", _fused(before))]
-    for role, file, made in meshes:
-        save_mesh(out / file, made, scale="metric")
-        files[role] = file
+    for role, made in {"mesh_ply": mesh, "mesh_glb": mesh, "mesh_before": _fused(before)}.items():
+        files[role] = {"mesh_ply": "mesh.ply", "mesh_glb": "mesh.glb", "mesh_before": "mesh_before.ply"}[role]
+        save_mesh(out / files[role], made, scale="metric")
     save_gaussians_ply(out / "splats.ply", head_gaussians())
     front = after[0].depth[after[0].mask]
     write_json(out / "result.json", {
