@@ -196,6 +196,6 @@ def _kill_group(process: multiprocessing.Process) -> None:
 
 def enhance_with_tool(path: Path, out: Path, options: dict[str, float]) -> None:
     """What ``scripts/20_enhance_head.py`` does, with only those options that the visitor gave."""
-    from splathead.enhance import enhance
+    from splathead.enhance import EnhanceOptions, enhance
 
-    enhance(path, out, options)
+    enhance(path, out, EnhanceOptions(**options))
