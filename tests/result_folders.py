@@ -11,7 +11,7 @@ from synthetic_run import analytic_head, smooth_noise
 from splathead.cameras import orbit_camera
 from splathead.fusion import DepthView, FusedMesh, extract_surface, fuse_views, largest_component, save_mesh, vertex_colours
 from splathead.gaussians import SH_C0, Gaussians
-from splathead.images import DepthEncoding, DepthMap, save_depth_png, write_json, write_png
+from splathead.images import DepthEncoding, DepthMap, encode_normals, save_depth_png, write_json, write_png
 from splathead.maps.normals import normals_from_depth
 from splathead.ply import save_gaussians_ply
 from splathead.raycast import Lighting, RayCaster, shaded_rgba
@@ -46,10 +46,9 @@ def make_result(out: Path, *, size: int = 128, name: str = "head.ply", understoo
         before.append(DepthView(noisy, hits.mask, camera, rgb=rgb))
     files = _write_front(out, after[0], before[0])
     mesh = _fused(after)
-    meshes = [("mesh_ply", "mesh.ply", mesh), ("mesh_glb", "mesh.glb", mesh), ("mesh_before", "mesh_before.ply", _fused(before))]
-    for role, file, made in meshes:
-        save_mesh(out / file, made, scale="metric")
-        files[role] = file
+    for role, made in {"mesh_ply": mesh, "mesh_glb": mesh, "mesh_before": _fused(before)}.items():
+        files[role] = {"mesh_ply": "mesh.ply", "mesh_glb": "mesh.glb", "mesh_before": "mesh_before.ply"}[role]
+        save_mesh(out / files[role], made, scale="metric")
     save_gaussians_ply(out / "splats.ply", head_gaussians())
     front = after[0].depth[after[0].mask]
     write_json(out / "result.json", {
@@ -68,8 +67,8 @@ def _write_front(out: Path, after: DepthView, before: DepthView) -> dict[str, st
     for name, view in (("depth", after), ("depth_before", before)):
         encoding = DepthEncoding.from_depth(view.depth, view.mask, 16, "mm")
         save_depth_png(out / f"{name}.png", DepthMap(view.depth, view.mask, encoding, view.camera, "test"))
-    normals, valid = normals_from_depth(after.depth, after.mask, after.camera, jump=8.0)
-    coded = np.where(valid[..., None], np.rint((normals + 1) / 2 * 255), 0).astype(np.uint8)
+    normals, _ = normals_from_depth(after.depth, after.mask, after.camera, jump=8.0)
+    coded = encode_normals(normals)
     for name, image in (("normal", coded), ("confidence", np.uint8(255) * after.mask), ("rgb", after.rgb)):
         write_png(out / f"{name}.png", image)
     return {name: f"{name}.png" for name in ("depth", "depth_before", "normal", "confidence", "rgb")}

@@ -84,6 +84,18 @@ def test_pictures_of_the_slider_are_both_maps(out, page):
     assert max(error[0][0], error[1][1]) < 3 and min(error[0][1], error[1][0]) > max(error[0][0], error[1][1])
 
 
+def test_normals_are_shown_as_the_viewer_shows_them(page):
+    data = re.findall(r'src="data:image/webp;base64,([^"]+)" alt="Normals', page)[0]
+    bgra = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_UNCHANGED).astype(int)
+    known = bgra[..., 3] > 0
+    height, width = known.shape
+    assert bgra[known][:, 0].min() > 120  # all face the camera: blue
+    above, below = bgra[: height // 4][known[: height // 4]], bgra[-height // 4 :][known[-height // 4 :]]
+    left, right = bgra[:, : width // 4][known[:, : width // 4]], bgra[:, -width // 4 :][known[:, -width // 4 :]]
+    assert above[:, 1].mean() > 160 > 100 > below[:, 1].mean() and right[:, 2].mean() > 160 > 100 > left[:, 2].mean()
+    assert not known.all()
+
+
 def test_change_is_blue_where_the_surface_came_forward(out):
     change = load_front_view(open_result(out)).change
     assert np.nanmedian(change) < -1  # nearer than before

@@ -136,8 +136,10 @@ def test_only_the_most_visible_splats_are_shown(tmp_path):
     gaussians.opacity_logits[::2] = -20  # invisible
     gaussians.log_scales[1] += 5
     save_gaussians_ply(tmp_path / "splats.ply", gaussians)
-    assert len(load_visible_splats(tmp_path / "splats.ply")) == len(gaussians) // 2
-    few = load_visible_splats(tmp_path / "splats.ply", max_shown=10)
+    shown, label = load_visible_splats(tmp_path / "splats.ply")
+    assert len(shown) == len(gaussians) // 2 and label == "splats"
+    few, label = load_visible_splats(tmp_path / "splats.ply", max_shown=10)
+    assert label == f"the 10 most visible of {len(shown):,} splats"
     assert len(few) == 10 and torch.equal(few.means[0], gaussians.means[1])
 
 

@@ -169,9 +169,10 @@ def _child(enhance: Enhance, path: Path, out: Path, options: dict[str, float], s
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         enhance(path, out, options)
-        from splathead.result_view.report import write_report
+        if not (out / "report.html").is_file():
+            from splathead.result_view.report import write_report
 
-        write_report(out)
+            write_report(out)
         message = ""
     except USER_ERRORS as error:
         text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
@@ -195,6 +196,6 @@ def _kill_group(process: multiprocessing.Process) -> None:
 
 def enhance_with_tool(path: Path, out: Path, options: dict[str, float]) -> None:
     """What ``scripts/20_enhance_head.py`` does, with only those options that the visitor gave."""
-    from splathead.enhance import enhance
+    from splathead.enhance import EnhanceOptions, enhance
 
-    enhance(path, out, options)
+    enhance(path, out, EnhanceOptions(**options))

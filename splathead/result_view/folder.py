@@ -13,7 +13,7 @@ ROLES = {
     "depth": "depth of the front view, enhanced: 16 bits, with its sidecar",
     "depth_before": "the same view before",
     "depth_exr": "the enhanced depth in float32, in the unit of the scene",
-    "normal": "normals of the front view, camera axes: x right, y down, z forward",
+    "normal": "normals of the front view: red to the right, green up, blue towards the camera",
     "confidence": "how far the depth is to be trusted, 0 to 255",
     "rgb": "colour of the front view",
     "mesh_ply": "the enhanced mesh",

@@ -24,6 +24,8 @@ class MeshPair:
     after: FusedMesh
     before: FusedMesh | None
     change_range: float
+    surface_before: Surface | None = None
+    """``before``, indexed"""
 
     def viewer_data(self, name: str, max_faces: int) -> dict:
         """:func:`splathead.report.viewer.viewer_subject` of both, of at most ``max_faces`` triangles each."""
@@ -32,7 +34,7 @@ class MeshPair:
         else:  # blue is outwards in both panes: seen from the mesh before, it is the other mesh that moved
             entries = [
                 ViewerMesh(BEFORE, self.before, Surface.build(self.after.vertices, self.after.faces), sign=-1),
-                ViewerMesh(AFTER, self.after, Surface.build(self.before.vertices, self.before.faces)),
+                ViewerMesh(AFTER, self.after, self.surface_before),
             ]
         return viewer_subject(name, entries, max_faces=max_faces, error_range=self.change_range)
 
@@ -51,7 +53,8 @@ def load_meshes(result: ResultFolder) -> MeshPair | None:
     if before is None:
         return MeshPair(after, None, 1.0)
     some = after.vertices[:: max(1, len(after.vertices) // MAX_SAMPLES)]
-    return MeshPair(after, before, nice_range(signed_distances(some, Surface.build(before.vertices, before.faces))))
+    surface = Surface.build(before.vertices, before.faces)
+    return MeshPair(after, before, nice_range(signed_distances(some, surface)), surface)
 
 
 def _load(result: ResultFolder, role: str) -> FusedMesh:

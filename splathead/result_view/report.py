@@ -130,9 +130,8 @@ def _tiles(result: ResultFolder, view: FrontView) -> list[str]:
             image = read_png(result.files[role], channels=channels, bits=8)[view.box]
             if image.shape[:2] != view.after.shape:
                 raise ValueError(f"{result.files[role]}: {image.shape[1]}x{image.shape[0]}, expected the size of depth.png")
-            if role == "normal":  # as the mesh viewer shows them: y up, z towards the camera
-                image = np.where(image.any(-1, keepdims=True), image ^ np.uint8([0, 255, 255]), 0)
-            tiles.append(tile(opaque(image, view.after > 0), name, detail))
+            shown = image.any(-1) if role == "normal" else view.after > 0  # black is no normal
+            tiles.append(tile(opaque(image, shown), name, detail))
     return tiles
 
 

@@ -21,15 +21,16 @@ PACKED = np.dtype(
 )
 
 
-def load_visible_splats(path: Path, max_shown: int = MAX_SHOWN) -> Gaussians:
+def load_visible_splats(path: Path, max_shown: int = MAX_SHOWN) -> tuple[Gaussians, str]:
     """The Gaussians of a file that a viewer can show: the ``max_shown`` with the largest opacity times area, in the
-    file's order, without harmonics. Errors: those of :func:`splathead.splat_files.load_splats`."""
+    file's order, without harmonics; and what to call them. Errors: those of :func:`splathead.splat_files.load_splats`."""
     gaussians = load_splats(path, min_opacity=MIN_OPACITY, max_sh_degree=0)
     if len(gaussians) <= max_shown:
-        return gaussians
+        return gaussians, "splats"
     area = gaussians.log_scales.sum(1) - gaussians.log_scales.amin(1)  # of the largest side, as a logarithm
     weight = torch.nn.functional.logsigmoid(gaussians.opacity_logits) + area
-    return gaussians.select(torch.topk(weight, max_shown).indices.sort().values)
+    chosen = gaussians.select(torch.topk(weight, max_shown).indices.sort().values)
+    return chosen, f"the {max_shown:,} most visible of {len(gaussians):,} splats"
 
 
 def packed_splats(gaussians: Gaussians) -> bytes:

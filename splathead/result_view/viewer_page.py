@@ -40,14 +40,15 @@ class ViewerSite:
         subject = meshes.viewer_data(result.input_name, VIEWER_FACES)
         packed = b""
         if "splats" in result.files:
-            packed = packed_splats(load_visible_splats(result.files["splats"]))
-            subject["meshes"].insert(0, {"label": "splats", "splats": SPLATS})
+            splats, label = load_visible_splats(result.files["splats"])
+            packed = packed_splats(splats)
+            subject["meshes"].insert(0, {"label": label, "splats": SPLATS})
         change = "change" if meshes.before is not None else ""
         markup = viewer_markup(error_name=change, scale=meshes.scale_texts(result.unit_label), source=DATA)
         page = page_text(
             result.input_name,
             description="Drag to turn, Shift-drag to move, click and scroll (or pinch, or + and −) to zoom, double-click to "
-            "start over. All panes move together.",
+            "start over. All panes move together. Splats have the same colour from everywhere here.",
             sections=[
                 ("look", "Side by side", markup), ("done", "What was understood and done", done_section(result)),
                 ("files", "Files", files_section(result)),
