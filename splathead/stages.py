@@ -225,11 +225,14 @@ class Stage:
         self.record["peak_memory_mib"] = round(max(self.record["peak_memory_mib"], usage), 1)
 
 
-def record_group(runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequence[str] = (), *, done: bool) -> None:
+def record_group(
+    runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequence[str] = (), *, done: bool, missing: Sequence[str] = ()
+) -> None:
     """Write ``stage.json`` of a stage that consists of sub-stages, each with its own folder and fingerprint below it.
 
     Its fingerprint follows from its parts'; call it with ``done=False`` before work starts on unfinished parts, so
-    that later stages refuse a half-made result, and with ``done=True`` when every part is finished.
+    that later stages refuse a half-made result, and with ``done=True`` when every part is finished. ``missing`` names what
+    a run was told to go without.
     """
     runs_dir = Path(runs_dir)
     rows = [{"name": part.name, **{key: part.record[key] for key in ("fingerprint", "seconds")}} for part in parts]
@@ -239,6 +242,7 @@ def record_group(runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequ
         "fingerprint": fingerprint([STAGE_SCHEMA, name, upstream, [(row["name"], row["fingerprint"]) for row in rows]]),
         "parts": rows, "seconds": round(sum(row["seconds"] for row in rows), 3),
         "peak_memory_mib": max((part.record["peak_memory_mib"] for part in parts), default=0.0), **_environment(),
+        "missing": list(missing),
     }  # fmt: skip
     write_json(runs_dir / name / "stage.json", record)
 

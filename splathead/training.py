@@ -46,6 +46,9 @@ class TrainingReport:
     complete: bool
     """False when the time limit ended it"""
     epochs_done: int
+    steps_done: int
+    steps: int
+    """optimiser steps of the whole training"""
     best_epoch: int
     val_rmse_mm: float | None
     """interior RMSE of the kept weights on the validation views; None without validation views"""
@@ -119,7 +122,7 @@ class Trainer:
                 in_time = self._run_epoch()
             if self._deadline_hit and self.progress.step < self.total_steps:
                 raise TimeLimitReached(f"training: time limit reached at step {self.progress.step} of {self.total_steps}")
-            if not self.state.best:  # stopped before the first validation
+            if not self.state.best or self.progress.step < self.total_steps:  # ended by its limit, steps after a validation
                 self.state.check_finite()
                 self._validate()
             self.network.load_state_dict(self.state.best)
@@ -283,4 +286,6 @@ class Trainer:
         rate = p.images / p.train_seconds if p.train_seconds else 0.0
         peak = max(p.peak_memory_mib, peak_memory_mib(self.device))
         done, complete = p.step // self.steps_per_epoch, p.step >= self.total_steps
-        return TrainingReport(complete, done, p.best_epoch, p.best_rmse_mm, p.seconds, rate, peak, p.log)
+        return TrainingReport(
+            complete, done, p.step, self.total_steps, p.best_epoch, p.best_rmse_mm, p.seconds, rate, peak, p.log
+        )

@@ -35,6 +35,7 @@ from splathead.stages import (
     finished_fingerprint,
     read_record,
     safe_name,
+    stage_fingerprint,
     take_gpu,
     visible_gpu,
 )
@@ -118,6 +119,32 @@ def is_trained(job: TrainingJob) -> bool:
     return info["complete"] or not (limit == 0 or limit > info["seconds"])
 
 
+def finished_part(job: TrainingJob, upstream: str, samples: dict[str, list[Sample]]) -> Stage | None:
+    """The sub-stage of a job that was trained on these data with these settings, None without; nothing is touched.
+
+    Unlike :func:`job_part`, which clears what was trained on others.
+    """
+    record = read_record(job.folder)
+    if record is None or not is_trained(job):
+        return None
+    extra = training_inputs(job.config, upstream, samples)
+    digest = stage_fingerprint(job.name, training_settings(job.config.train), {}, extra, job.config.seed)
+    return Stage(job.folder, job.name, record) if record["fingerprint"] == digest else None
+
+
+def finished_jobs(
+    jobs: Sequence[TrainingJob], upstream: str, samples: dict[str, list[Sample]]
+) -> tuple[list[TrainingJob], list[Stage]]:
+    """Those of ``jobs`` that are trained, with their sub-stages. Nothing is trained."""
+    found = [(job, part) for job in jobs if (part := finished_part(job, upstream, samples))]
+    return [job for job, _ in found], [part for _, part in found]
+
+
+def left_out_line(stage: str, missing: Sequence[str]) -> str:
+    """What a run with ``--finished_only`` goes without."""
+    return f"{stage}: without {len(missing)} trainings that are not finished ({', '.join(missing)}); a later run trains them"
+
+
 def train_jobs(
     jobs: Sequence[TrainingJob], upstream: str, samples: dict[str, list[Sample]], *, force: bool = False
 ) -> list[Stage]:
@@ -134,7 +161,11 @@ def train_jobs(
             run(job)
     left = [job.name for job in jobs if not is_trained(job)]
     if left:
-        raise TimeLimitReached(f"time limit reached with {len(left)} of {len(jobs)} trainings left ({', '.join(left[:4])} ...)")
+        some = ", ".join(left[:4]) + (" ..." if len(left) > 4 else "")
+        raise TimeLimitReached(
+            f"time limit reached with {len(left)} of {len(jobs)} trainings left ({some}); run again to go on, or with "
+            "--finished_only for the results of those that are finished"
+        )
     return [Stage(job.folder, job.name, read_record(job.folder)) for job in jobs]
 
 
@@ -241,6 +272,7 @@ def export_training(job: TrainingJob, part: Stage, trainer: Trainer, report: Tra
         dataclasses.replace(row, metric="throughput", unit="1/s", value=report.images_per_second),
         dataclasses.replace(row, metric="peak_memory", unit="MiB", value=report.peak_memory_mib),
         dataclasses.replace(row, metric="parameters", unit="count", value=info["parameters"]),
+        dataclasses.replace(row, metric="steps", unit="count", value=report.steps_done),
         dataclasses.replace(row, **inference, value=cost.seconds),
         dataclasses.replace(row, **inference, metric="peak_memory", unit="MiB", value=cost.peak_mib),
     ]
