@@ -282,6 +282,7 @@ class Trainer:
         self._lap(training=False)
 
     def _report(self) -> TrainingReport:
+        self._lap(training=False)  # more than the limit that ended it, or it would not count as trained
         p = self.progress
         rate = p.images / p.train_seconds if p.train_seconds else 0.0
         peak = max(p.peak_memory_mib, peak_memory_mib(self.device))
