@@ -103,10 +103,16 @@ def training_inputs(config: Config, upstream: str, samples: dict[str, list[Sampl
     """What a training depends on beside its settings: the pairs, and normals that stage 10 prepared."""
     names = {split: [dataclasses.astuple(sample) for sample in found] for split, found in samples.items()}
     extra = {"upstream": upstream, "samples": names}
-    kind = config.train.normal_target if config.train.model.normal_head else ""
-    if kind in PREPARED_NORMALS:
-        extra["normals"] = finished_fingerprint(stage_folder(config, 10) / NORMAL_TARGETS_FOLDER, kind)
+    normals = _prepared_normals(config)
+    if normals:
+        extra["normals"] = finished_fingerprint(normals.parent, normals.name)
     return extra
+
+
+def _prepared_normals(config: Config) -> Path | None:
+    """Folder of the normals that stage 10 prepares for this training; None for one that needs none."""
+    kind = config.train.normal_target if config.train.model.normal_head else ""
+    return stage_folder(config, 10) / NORMAL_TARGETS_FOLDER / kind if kind in PREPARED_NORMALS else None
 
 
 def is_trained(job: TrainingJob) -> bool:
@@ -124,8 +130,10 @@ def finished_part(job: TrainingJob, upstream: str, samples: dict[str, list[Sampl
 
     Unlike :func:`job_part`, which clears what was trained on others.
     """
-    record = read_record(job.folder)
+    record, normals = read_record(job.folder), _prepared_normals(job.config)
     if record is None or not is_trained(job):
+        return None
+    if normals and (read_record(normals) or {}).get("state") != "done":  # so nothing was trained with them
         return None
     extra = training_inputs(job.config, upstream, samples)
     digest = stage_fingerprint(job.name, training_settings(job.config.train), {}, extra, job.config.seed)
@@ -142,7 +150,8 @@ def finished_jobs(
 
 def left_out_line(stage: str, missing: Sequence[str]) -> str:
     """What a run with ``--finished_only`` goes without."""
-    return f"{stage}: without {len(missing)} trainings that are not finished ({', '.join(missing)}); a later run trains them"
+    what = f"{len(missing)} training{'s that are' if len(missing) > 1 else ' that is'} not finished"
+    return f"{stage}: without {what} ({', '.join(missing)}); a later run trains {'them' if len(missing) > 1 else 'it'}"
 
 
 def train_jobs(

@@ -216,6 +216,9 @@ def test_ablations_go_on_with_what_is_finished(config, monkeypatch):
     record = json.loads((stage_folder(config, 9) / "stage.json").read_text())
     assert record["state"] == "done" and record["missing"] == ["unet-render-bicubic", "unet-render-16bit"]
 
+    depth_sr.run_stage(config)
+    normals_and_bits.run_stage(partial)  # what stage 06 trained
+    assert {row.method for row in rows_of(config, 10, "normals")} == {"bilinear", "unet_normals_none"}
     bits = replace(config, ablations=AblationsConfig(normals=["surface"], bits=[6]))
     normals_and_bits.run_stage(bits)
     lines = normals_and_bits.run_stage(partial)
