@@ -1,4 +1,4 @@
-"""Stage 02: 3D Gaussians of every subject: fitted to its images, imported from a splat file, or made by FaceLift from a photo."""
+"""Stage 02: 3D Gaussians of every subject: fitted to its images, imported from a splat file, or by FaceLift from a photo."""
 
 from splathead import cli
 

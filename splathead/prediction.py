@@ -140,6 +140,20 @@ def load_raw_splat(config: Config, sample: Sample) -> DepthMap:
     return _clean_maps(config, sample, "hr")
 
 
+def splat_surface_prediction(config: Config, sample: Sample) -> DepthMap:
+    """The surface that the Gaussians mean, from their clean high-resolution maps, see :mod:`splathead.models.splat_surface`."""
+    from splathead.maps.render_subject import NORMAL_SCALE
+    from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, splat_surface
+
+    maps = load_maps(sample.path(config, 4, "_hr.npz"), ("depth", "depth_variance", "normal", "mask"))
+    mask, camera = maps["mask"].astype(bool), _camera(config, sample)
+    normal = maps["normal"].astype(np.float32) / NORMAL_SCALE
+    clean = SplatMaps(maps["depth"], maps["depth_variance"], normal, mask, camera)
+    depth = splat_surface(clean, SplatSurfaceSettings(jump=config.pairs.jump_mm))
+    source = f"{sample.subject}/{sample.variant}/{sample.view}: surface of the splats"
+    return DepthMap(depth, mask, DepthEncoding.from_depth(depth, mask, PREDICTION_BITS, "mm"), camera, source)
+
+
 def scale_factor(config: Config, sample: Sample, lr: DepthMap) -> int:
     """Super-resolution factor of a sample: its high-resolution camera's size over its input's."""
     if input_stage(config) == 5:

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,14 @@ from splathead.images import DepthMap, load_depth_png, save_depth_png, write_jso
 from splathead.maps.view_maps import load_guides
 from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.models.interpolation import fit_offset
-from splathead.prediction import interpolate_depth, load_input, load_network, load_raw_splat, scale_factor
+from splathead.prediction import (
+    interpolate_depth,
+    load_input,
+    load_network,
+    load_raw_splat,
+    scale_factor,
+    splat_surface_prediction,
+)
 from splathead.preflight import dornet_weights
 from splathead.samples import Sample, input_stage, list_samples
 from splathead.stages import Stage, fingerprint, fingerprint_path
@@ -76,6 +83,11 @@ def baseline_predictors(config: Config, limit: int = 0) -> tuple[list[Predictor]
         settings = {"lr_input": config.train.lr_input}
         if method == "raw_splat":
             predictors.append(Predictor(method, {}, functools.partial(_make_raw, config)))
+        elif method == "splat_surface":
+            from splathead.models.splat_surface import SplatSurfaceSettings
+
+            settings = asdict(SplatSurfaceSettings(jump=config.pairs.jump_mm))
+            predictors.append(Predictor(method, settings, functools.partial(_make_splat_surface, config)))
         elif method == "bilinear_offset":
             found = _offset_predictors(config, limit)
             predictors += found
@@ -93,6 +105,10 @@ def baseline_predictors(config: Config, limit: int = 0) -> tuple[list[Predictor]
 
 def _make_raw(config: Config, _folder: Path) -> Predict:
     return functools.partial(load_raw_splat, config)
+
+
+def _make_splat_surface(config: Config, _folder: Path) -> Predict:
+    return functools.partial(splat_surface_prediction, config)
 
 
 def _make_interpolation(config: Config, mode: str, _folder: Path) -> Predict:

@@ -169,15 +169,19 @@ def shaded_colours(hits: RayHits, lighting: Lighting) -> np.ndarray:
 
 def shaded_rgba(caster: RayCaster, camera: Camera, lighting: Lighting, supersampling: int = 2) -> np.ndarray:
     """Lambert-shaded RGBA [H, W, 4] uint8 with straight alpha, box-filtered from ``supersampling``^2 rays a pixel."""
-    height, width = camera.height, camera.width
-    hits = caster.cast(camera.resized(width * supersampling, height * supersampling))
-    shaded = shaded_colours(hits, lighting)
+    hits = caster.cast(camera.resized(camera.width * supersampling, camera.height * supersampling))
+    return box_filtered(hits, shaded_colours(hits, lighting), supersampling)
+
+
+def box_filtered(hits: RayHits, colours: np.ndarray, supersampling: int) -> np.ndarray:
+    """Colours [N, 3] in [0, 1] of the hits of a view ``supersampling`` times as large, as RGBA uint8 with straight alpha."""
+    height, width = hits.camera.height // supersampling, hits.camera.width // supersampling
     row, column = np.divmod(hits.pixels, width * supersampling)
     target = row // supersampling * width + column // supersampling
     counts = np.bincount(target, minlength=height * width)
     rgba = np.empty((height * width, 4))
     for channel in range(3):
-        rgba[:, channel] = np.bincount(target, shaded[:, channel], height * width) / np.maximum(counts, 1)
+        rgba[:, channel] = np.bincount(target, colours[:, channel], height * width) / np.maximum(counts, 1)
     rgba[:, 3] = counts / supersampling**2
     return np.rint(rgba * 255).astype(np.uint8).reshape(height, width, 4)
 

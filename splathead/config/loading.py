@@ -66,6 +66,7 @@ _CHOICES: dict[str, tuple] = {
     "ablations.normals": NORMAL_TARGETS,
     "evaluate.targets": ("surface", "render"),
     "evaluate.splits": ("train", "val", "test"),
+    "subjects.splits": ("train", "val", "test"),
     "fuse.formats": ("ply", "obj", "glb"),
     "report.formats": ("png", "pdf"),
 }

@@ -24,6 +24,8 @@ class SubjectsConfig:
     """identities for validation"""
     test: int = 6
     """identities for testing; the rest trains"""
+    splits: list[str] = field(default_factory=lambda: ["train", "val", "test"])
+    """anny, ict: make the heads of these splits only (test: nothing will be trained here)"""
     test_only: bool = False
     """captures and scans: every subject is a test subject"""
     repeats: int = 1

@@ -16,12 +16,10 @@ from splathead.maps.fill import extend_depth
 from splathead.maps.pairs import Pair, load_pair
 from splathead.metrics.depth import fill_empty
 from splathead.metrics.zones import HEAD_DIAGONAL_MM, ZoneSettings
-from splathead.models import BASELINES
+from splathead.models import BASELINES, FROM_GAUSSIANS
 from splathead.samples import Sample, input_stage, list_samples, predictions_folder, subject_folder, subject_info
 from splathead.stages import read_record
 
-RAW_SPLAT = "raw_splat"
-"""The splats' own high-resolution depth. Against target ``render`` it is the target itself, so it is not scored there."""
 REFERENCE_BITS = 8
 RENDERED = "render"
 """Input that is rendered from the Gaussians at low resolution, not resampled"""
@@ -87,8 +85,9 @@ class Method:
         return self.name not in BASELINES
 
     def scored_on(self, target: str) -> bool:
-        """Whether it is scored against ``target``: a study's trainings on their own only, raw splat depth not on itself."""
-        return self.target in ("", target) and (self.name, target) != (RAW_SPLAT, "render")
+        """Whether it is scored against ``target``: a study's trainings on their own only, what is rendered from the Gaussians
+        on the true surface only."""
+        return self.target in ("", target) and not (self.name in FROM_GAUSSIANS and target == "render")
 
     @property
     def track(self) -> str:
@@ -114,7 +113,7 @@ def predicted_methods(config: Config) -> list[Method]:
 
 
 def _method(path: Path, folder: str, settings: dict) -> Method:
-    lr_input = "" if folder == RAW_SPLAT else settings.get("lr_input")
+    lr_input = "" if folder in FROM_GAUSSIANS else settings.get("lr_input")
     if lr_input is None:
         raise ValueError(f"{path}: settings without lr_input, expected 8bit or 16bit; {PREDICT_HINT}")
     name = settings.get("method", folder)

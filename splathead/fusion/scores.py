@@ -22,20 +22,24 @@ LENGTHS = ("chamfer_l1", "hausdorff", "hausdorff_95")
 CURVES = ("precision", "recall", "f_score")
 
 
-def score_item(config: Config, predictions: dict[Sample, DepthMap], mesh: FusedMesh) -> list[dict]:
+def score_item(
+    config: Config, predictions: dict[Sample, DepthMap], mesh: FusedMesh, *, agreement: bool = True
+) -> list[dict]:
     """Records of a fused mesh: of its distance to the true mesh where there is one, and of how well its views agree.
 
     Each record has ``metric``, ``threshold``, ``unit``, ``target`` and ``value``; undefined measures are left out.
-    Recall is over the true surface that at least one of the fused views sees.
+    Recall is over the true surface that at least one of the fused views sees. ``agreement`` False: the mesh was not made of
+    ``predictions``, whose views alone count.
     """
     from splathead.metrics.consistency import multiview_consistency
 
     samples = list(predictions)
     scale = Scale.of(subject_info(config, samples[0].subject))
     depths, cameras = [m.depth for m in predictions.values()], [m.camera for m in predictions.values()]
-    agreement = multiview_consistency(depths, cameras, scale.diagonal_mm)
     records = [_record("faces", len(mesh.faces), "count")]
-    records += [_record(name, getattr(agreement, name), "frac") for name in ("consistency", "consistency_conflict")]
+    if agreement:
+        found = multiview_consistency(depths, cameras, scale.diagonal_mm)
+        records += [_record(name, getattr(found, name), "frac") for name in ("consistency", "consistency_conflict")]
     if (subject_folder(config, samples[0].subject) / "mesh.ply").is_file():
         records += _records_against_truth(config, samples, mesh, scale)
     return [record for record in records if math.isfinite(record["value"])]
@@ -73,7 +77,7 @@ def result_rows(config: Config, items: list[str]) -> list[ResultRow]:
         records = json.loads((stage_folder(config, 11) / item / "scores.json").read_text())
         groups[method, variant].append((subject, records))
     tracks = {method.folder: method.track for method in predicted_methods(config)}
-    return list(chain.from_iterable(_group_rows(config, *key, tracks[key[0]], found) for key, found in groups.items()))
+    return list(chain.from_iterable(_group_rows(config, *key, tracks.get(key[0], "C"), found) for key, found in groups.items()))
 
 
 def _group_rows(

@@ -19,9 +19,11 @@ from splathead.fusion.scores import score_item
 from splathead.fusion.surface import FusedMesh, decimated, extract_surface, largest_component, vertex_colours
 from splathead.fusion.tsdf import DepthView, fuse_views
 from splathead.images import DepthMap, load_depth_png, load_maps, write_json
-from splathead.samples import Sample, list_samples, predictions_folder, subject_info
+from splathead.samples import Sample, list_samples, predictions_folder, stage_folder, subject_info
 
 COLOUR_TOLERANCE_VOXELS = 2.0
+POISSON_CENTRES = "poisson_centres"
+"""A method of ``fuse.methods`` without depth maps: Poisson reconstruction from the Gaussians' centres"""
 
 
 def list_items(config: Config, limit: int = 0) -> list[str]:
@@ -30,7 +32,7 @@ def list_items(config: Config, limit: int = 0) -> list[str]:
     Subjects are those of ``evaluate.splits``. A method without predictions is an error that names those there are.
     """
     there = sorted(path.name for path in predictions_folder(config).glob("*") if path.is_dir())
-    for method in config.fuse.methods:
+    for method in _depth_methods(config):
         if method not in there:
             found = ", ".join(there) or "none"
             raise ValueError(f"fuse.methods: no predictions of {method!r} in {predictions_folder(config)}, it has {found}")
@@ -40,23 +42,45 @@ def list_items(config: Config, limit: int = 0) -> list[str]:
     return [f"{method}/{subject}/{variant}" for method in config.fuse.methods for subject, variant in heads]
 
 
+def _depth_methods(config: Config) -> list[str]:
+    """Those of ``fuse.methods`` that fuse depth maps; a ValueError when there is none, as these say which views there are."""
+    methods = [method for method in config.fuse.methods if method != POISSON_CENTRES]
+    if not methods:
+        raise ValueError(f"fuse.methods {config.fuse.methods}: expected at least one method with depth maps")
+    return methods
+
+
 def _predicted(config: Config, sample: Sample) -> bool:
-    return sample.prediction_path(config, config.fuse.methods[0]).is_file()
+    return sample.prediction_path(config, _depth_methods(config)[0]).is_file()
 
 
 def fuse_item(config: Config, item: str, out_dir: Path) -> None:
     """Fuse, clean, colour, write and score one item."""
     method, subject, variant = item.split("/")
     started = time.perf_counter()
-    predictions = load_predictions(config, method, subject, variant)
+    of_centres = method == POISSON_CENTRES
+    predictions = load_predictions(config, _depth_methods(config)[0] if of_centres else method, subject, variant)
     views = [_depth_view(config, sample, depth_map) for sample, depth_map in predictions.items()]
-    mesh, record = fuse_head(views, config)
+    mesh, record = _mesh_of_centres(config, subject, variant, views) if of_centres else fuse_head(views, config)
     scale = "metric" if Scale.of(subject_info(config, subject)).metric else "nominal"
     for suffix in dict.fromkeys(["ply", *config.fuse.formats]):
         save_mesh(out_dir / f"mesh.{suffix}", mesh, scale=scale)
     record |= {"method": method, "subject": subject, "variant": variant, "views": [sample.view for sample in predictions]}
     write_json(out_dir / "fusion.json", {**record, "scale": scale, "seconds": round(time.perf_counter() - started, 3)})
-    write_json(out_dir / "scores.json", score_item(config, predictions, mesh))
+    write_json(out_dir / "scores.json", score_item(config, predictions, mesh, agreement=not of_centres))
+
+
+def _mesh_of_centres(config: Config, subject: str, variant: str, views: list[DepthView]) -> tuple[FusedMesh, dict]:
+    from splathead.fusion.poisson import poisson_of_gaussians
+    from splathead.ply import load_gaussians_ply
+
+    fit = Sample(subject, variant, "").fit
+    mesh = poisson_of_gaussians(load_gaussians_ply(stage_folder(config, 2) / subject / fit / "gaussians.ply"))
+    record = {"faces_extracted": len(mesh.faces)}
+    mesh = decimated(largest_component(mesh), config.fuse.target_faces)
+    tolerance = COLOUR_TOLERANCE_VOXELS * config.fuse.voxel_mm
+    mesh.colours = vertex_colours(mesh.vertices, views, tolerance=tolerance, jump=config.pairs.jump_mm)
+    return mesh, record | {"faces": len(mesh.faces)}
 
 
 def load_predictions(config: Config, method: str, subject: str, variant: str) -> dict[Sample, DepthMap]:

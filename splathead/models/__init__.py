@@ -30,8 +30,11 @@ NETWORKS = {
 NO_NETWORK = "none"
 """``train.model.name`` of a run that only applies baselines"""
 
-BASELINES = ("nearest", "bilinear", "bicubic", "bilinear_offset", "variational", "dornet_nyu", "raw_splat")
+BASELINES = ("nearest", "bilinear", "bicubic", "bilinear_offset", "variational", "dornet_nyu", "raw_splat", "splat_surface")
 """Methods that are not trained here, see ``splathead.predictors``"""
+
+FROM_GAUSSIANS = ("raw_splat", "splat_surface")
+"""Those of them that read maps of the Gaussians at full resolution (track C), no low-resolution input"""
 
 SURFACE_MARGIN = 0.5
 """``output_margin`` of networks trained on the true surface, which leaves near..far at the nose and at silhouettes;

@@ -20,6 +20,8 @@ RESULT_FILES = {
 
 METHOD_LABELS = {
     "raw_splat": "raw splat depth",
+    "poisson_centres": "Poisson on Gaussian centres",
+    "splat_surface": "splat surface",
     "nearest": "nearest",
     "bilinear": "bilinear",
     "bicubic": "bicubic",

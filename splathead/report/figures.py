@@ -32,7 +32,7 @@ METHOD_COLOURS = {
     "raw_splat": "#8c8c8c", "nearest": "#CC79A7", "bilinear": "#E69F00", "bicubic": "#56B4E9", "bilinear_offset": "#D55E00",
     "variational": "#8B5A2B", "edsr": "#7a5195", "edsr_icnr": "#7a5195", "srresnet": "#ef5675", "srresnet_icnr": "#ef5675",
     "swinir": "#2f9c95", "swinir_plain": "#2f9c95", "unet": "#0072B2", "unet_normals": "#0072B2", "unet_long": "#0072B2",
-    "sgnet": "#b59f00", "dornet_nyu": "#222222", "splathead": "#009E73", CEILING: "#777777",
+    "sgnet": "#b59f00", "dornet_nyu": "#222222", "splat_surface": "#003f5c", "splathead": "#009E73", CEILING: "#777777",
 }  # fmt: skip
 LINE_STYLES = {
     "raw_splat": "--", CEILING: ":", "edsr_icnr": "--", "srresnet_icnr": "--", "swinir_plain": "--", "unet_normals": "--",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 
 from splathead.report.data import TARGET_NAMES, Results, format_number, method_label, metric_label, unit_label
 from splathead.report.panels import (
@@ -16,16 +14,15 @@ from splathead.report.panels import (
     LAYERS,
     ViewMaps,
     colour_gradient,
-    data_uri,
     depth_picture,
     method_picture,
     normals_picture,
 )  # fmt: skip
+from splathead.report.shell import button_group, card, cards, page_text, tile
 from splathead.report.tables import Table
 from splathead.report.typeset import html_table
+from splathead.report.viewer import viewer_markup
 from splathead.results import METRICS, ResultRow
-
-LAYER_NAMES = {"error": "error", "normals": "normals", "depth": "depth"}
 
 
 @dataclass
@@ -54,25 +51,10 @@ def build_page(page: Page) -> str:
         ("cost", "Reconstruction and cost", _tables(page, lambda key: key.startswith(("heldout", "training", "timings")))),
         ("reading", "How to read this", _reading_section(page)),
     ]
-    sections = [section for section in sections if section[2]]
-    navigation = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in sections)
-    values = {
-        "title": html.escape(f"{page.name}: SplatHead report"), "heading": html.escape(_heading(page)),
-        "description": html.escape(page.description), "facts": _facts(page.results), "navigation": navigation,
-        "style": _asset("report.css"), "script": _asset("maps.js") + (_asset("viewer.js") if page.viewer else ""),
-        "sections": "\n".join(f'<section id="{key}"><h2>{title}</h2>{body}</section>' for key, title, body in sections),
-        "provenance": _provenance(page),
-    }  # fmt: skip
-    template = _asset("report.html")
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
-
-
-def _asset(name: str) -> str:
-    return resources.files("splathead.report").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _heading(page: Page) -> str:
-    return f"Results of the run “{page.name}”"
+    return page_text(
+        f"Results of the run “{page.name}”", description=page.description, facts=_facts(page.results), sections=sections,
+        footer=_provenance(page), scripts=["maps.js"] + ["viewer.js"] * bool(page.viewer),
+    )  # fmt: skip
 
 
 def _facts(results: Results) -> str:
@@ -80,20 +62,20 @@ def _facts(results: Results) -> str:
     main = results.where(experiment="main", target="surface", views="all", zone="interior")
     main = main if len(main) else results.where(experiment="main", target="render", views="all", zone="interior")
     differences = [row for row in main.rows if row.method_b in ("bilinear", "bilinear_offset") and row.metric == "rmse"]
-    cards = []
+    shown = []
     if differences:
         differences.sort(key=lambda row: (row.fit != "regularised", row.fit, row.method_b))
         first = differences[0]
         same = {"fit": first.fit, "raster_mode": first.raster_mode, "method": first.method}
         own = main.where(metric="rmse", method_b="", **same).rows
         against = f"{method_label(first.method)}, interior, against the {TARGET_NAMES[first.target]}, {first.fit} fit"
-        cards += [_card(row, against) for row in own[:1]]
+        shown += [_card(row, against) for row in own[:1]]
         for row in differences:
             if all(getattr(row, name) == value for name, value in same.items()):
-                cards.append(_card(row, f"paired against {method_label(row.method_b)}, {row.n} identities"))
+                shown.append(_card(row, f"paired against {method_label(row.method_b)}, {row.n} identities"))
     for row in results.where(views="held_out", metric="psnr").rows[:1]:
-        cards.append(_card(row, f"on views that were never fitted, {row.fit or 'imported'} Gaussians"))
-    return f'<ul class="facts">{"".join(cards)}</ul>' if cards else ""
+        shown.append(_card(row, f"on views that were never fitted, {row.fit or 'imported'} Gaussians"))
+    return cards(shown)
 
 
 def _card(row: ResultRow, text: str) -> str:
@@ -103,18 +85,12 @@ def _card(row: ResultRow, text: str) -> str:
     if row.method_b:
         number = number if number.startswith("−") else f"+{number}"
         if row.ci_low is not None and not row.ci_low <= 0 <= row.ci_high:
-            verdict = ' class="better"' if row.value < 0 else ' class="worse"'
+            verdict = "better" if row.value < 0 else "worse"
     interval = ""
     if row.ci_low is not None:
         bounds = (format_number(row.metric, row.unit, bound, extra) for bound in (row.ci_low, row.ci_high))
         interval = " to ".join(bounds) + f" {unit}; "
-    label = metric_label(row.metric)
-    return f"<li><strong{verdict}>{number} {unit}</strong><small>{label}: {html.escape(interval + text)}</small></li>"
-
-
-def _button(group: str, value: str, label: str, pressed: bool) -> str:
-    state, label = "true" if pressed else "false", html.escape(label)
-    return f'<button type="button" data-set="{group}" value="{html.escape(value)}" aria-pressed="{state}">{label}</button>'
+    return card(f"{number} {unit}", f"{metric_label(row.metric)}: {interval}{text}", verdict)
 
 
 def _maps_section(page: Page) -> str:
@@ -123,8 +99,8 @@ def _maps_section(page: Page) -> str:
     has_truth = any(view.truth is not None for view in page.views)
     layers = [layer for layer in LAYERS if has_truth or layer != "error"]
     names = [f"{view.sample.subject} · {view.sample.view}" for view in page.views]
-    chosen = "".join(_button("sample", str(i), name, i == 0) for i, name in enumerate(names))
-    layered = "".join(_button("layer", layer, LAYER_NAMES[layer], i == 0) for i, layer in enumerate(layers))
+    chosen = button_group("sample", "View", {str(i): name for i, name in enumerate(names)})
+    layered = button_group("layer", "Show", {layer: layer for layer in layers})
     limit = f"{page.error_range:g} mm"
     bars = {
         "error": f"<span>−{limit}, in front</span><i style='background:{colour_gradient(ERROR_COLOURS)}'></i>"
@@ -136,63 +112,36 @@ def _maps_section(page: Page) -> str:
     samples = "".join(_sample(page, view, index, layers) for index, view in enumerate(page.views))
     about = "The first test subjects by name, not by result. Click a map to magnify the same place in every map."
     return (
-        f'<p class="about">{about}</p><div id="maps"><div class="controls">'
-        f'<div class="group"><span class="name">View</span>{chosen}</div>'
-        f'<div class="group"><span class="name">Show</span>{layered}</div></div>{scales}{samples}</div>'
+        f'<p class="about">{about}</p><div id="maps"><div class="controls">{chosen}{layered}</div>{scales}{samples}</div>'
     )
 
 
 def _sample(page: Page, view: ViewMaps, index: int, layers: Sequence[str]) -> str:
     coded = depth_picture(view.lr_depth, view.depth_range)
-    tiles = [_tile(view.rgba, "RGB", "of the Gaussians"), _tile(coded, "input", "depth code")]
+    tiles = [tile(view.rgba, "RGB", "of the Gaussians"), tile(coded, "input", "depth code")]
     if view.truth is not None:
         truth = TARGET_NAMES[view.target]
-        tiles.append(_tile(depth_picture(view.truth, view.depth_range), truth, "depth"))
-        tiles.append(_tile(normals_picture(view.truth, view.camera), truth, "normals"))
+        tiles.append(tile(depth_picture(view.truth, view.depth_range), truth, "depth"))
+        tiles.append(tile(normals_picture(view.truth, view.camera), truth, "normals"))
     groups = [f'<div class="tiles">{"".join(tiles)}</div>']
     for layer in layers:
         pictures = {method: method_picture(view, method, layer, page.error_range) for method in view.methods}
-        tiles = [_tile(picture, method_label(method), layer) for method, picture in pictures.items() if picture is not None]
+        tiles = [tile(picture, method_label(method), layer) for method, picture in pictures.items() if picture is not None]
         groups.append(f'<div class="tiles" data-layer="{layer}">{"".join(tiles)}</div>')
     return f'<div data-sample="{index}">{"".join(groups)}</div>'
-
-
-def _tile(picture, name: str, detail: str) -> str:
-    name, detail = html.escape(name), html.escape(detail)
-    height, width = picture.shape[:2]
-    image = f'<img src="{data_uri(picture)}" alt="{name} {detail}" width="{width}" height="{height}" decoding="async">'
-    return f'<figure class="tile"><div class="pane">{image}</div><figcaption><b>{name}</b> {detail}</figcaption></figure>'
 
 
 def _viewer_section(page: Page) -> str:
     if not page.viewer:
         return ""
-    data = json.loads(page.viewer)["subjects"]
-    options = "".join(f'<option value="{i}">{html.escape(subject["name"])}</option>' for i, subject in enumerate(data))
-    chooser = f'<label class="group"><span class="name">Head</span><select>{options}</select></label>' if len(data) > 1 else ""
-    has_errors = any(mesh["errors"] for subject in data for mesh in subject["meshes"])
-    names = ["shaded", "colour", "normals"] + ["error"] * has_errors
-    modes = "".join(
-        f'<button type="button" data-mode="{i}" aria-pressed="{"true" if i == 0 else "false"}">{name}</button>'
-        for i, name in enumerate(names)
-    )
+    has_errors = any(mesh["errors"] for subject in json.loads(page.viewer)["subjects"] for mesh in subject["meshes"])
     limit = f"{page.error_range:g} mm"
-    bar = (
-        f'<div class="bar" hidden><span>−{limit}, outside</span><i style="background:{colour_gradient(ERROR_COLOURS)}"></i>'
-        f"<span>+{limit}, inside the true surface</span></div>"
-    )
+    scale = (f"−{limit}, outside", f"+{limit}, inside the true surface")
     about = (
         "Depth maps of all views fused into one mesh per method, decimated for this page. Drag to turn, Shift-drag to move, "
         "click and scroll (or pinch, or + and −) to zoom, double-click to start over. All panes move together."
     )
-    return (
-        f'<p class="about">{about}</p><div id="viewer"><div class="controls">{chooser}'
-        f'<div class="group"><span class="name">Show</span>{modes}</div>'
-        f'<div class="group"><span class="name">Meshes</span><span class="meshes group"></span></div></div>{bar}'
-        f'<div class="viewer"><canvas tabindex="0" role="img" aria-label="Fused meshes side by side"></canvas>'
-        f'<div class="labels"></div></div></div>'
-        f'<script type="application/json" id="viewer-data">{page.viewer}</script>'
-    )
+    return f'<p class="about">{about}</p>' + viewer_markup(page.viewer, "error" if has_errors else "", scale)
 
 
 def _tables(page: Page, wanted) -> str:

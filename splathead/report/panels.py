@@ -182,10 +182,10 @@ def shrunk(rgba: np.ndarray, max_side_px: int) -> np.ndarray:
     return straight_rgba(weighted[..., :3], weighted[..., 3] / 255)
 
 
-def data_uri(rgba: np.ndarray) -> str:
-    """RGBA [H, W, 4] uint8 as a WebP data URI, at most 640 pixels wide and high."""
-    rgba = shrunk(rgba, MAX_SIDE_PX)
-    done, data = cv2.imencode(".webp", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, 88])
+def data_uri(rgba: np.ndarray, max_side_px: int = MAX_SIDE_PX, quality: int = 88) -> str:
+    """RGBA [H, W, 4] uint8 as a WebP data URI, at most ``max_side_px`` wide and high."""
+    rgba = shrunk(rgba, max_side_px)
+    done, data = cv2.imencode(".webp", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, quality])
     if not done:
         raise RuntimeError("the picture could not be encoded as WebP")
     return "data:image/webp;base64," + base64.b64encode(data).decode()

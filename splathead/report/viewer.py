@@ -7,6 +7,7 @@ the box; colours and signed distances to the true surface are 8-bit. ``assets/vi
 from __future__ import annotations
 
 import base64
+import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 
 from splathead.fusion import FusedMesh, decimated
 from splathead.metrics.surface import Surface
+from splathead.report.panels import ERROR_COLOURS, colour_gradient
 
 UNCOLOURED = 178
 """grey of meshes without colours"""
@@ -27,7 +29,9 @@ class ViewerMesh:
     label: str
     mesh: FusedMesh
     truth: Surface | None = None
-    """true surface to colour errors by; None: no truth, or the mesh is the truth"""
+    """surface to colour errors by; None: there is none, or the mesh is the truth"""
+    sign: int = 1
+    """-1: the colours say where ``truth`` lies as seen from the mesh, not where the mesh lies as seen from it"""
 
 
 def viewer_subject(name: str, meshes: Sequence[ViewerMesh], *, max_faces: int, error_range: float) -> dict:
@@ -42,6 +46,35 @@ def viewer_subject(name: str, meshes: Sequence[ViewerMesh], *, max_faces: int, e
 def viewer_json(subjects: Sequence[dict]) -> str:
     """The viewer's data as text that is safe inside a ``<script>`` element."""
     return json.dumps({"subjects": list(subjects)}, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def viewer_markup(data: str = "", error_name: str = "", scale: tuple[str, str] = ("", ""), source: str = "") -> str:
+    """HTML that ``assets/viewer.js`` brings to life.
+
+    ``data`` is the text of :func:`viewer_json`; without it the page fetches that from ``source``. ``error_name`` is what
+    signed distances are called, empty where there are none; ``scale`` says what lies at the ends of their colours.
+    """
+    subjects = json.loads(data)["subjects"] if data else []
+    options = "".join(f'<option value="{i}">{html.escape(subject["name"])}</option>' for i, subject in enumerate(subjects))
+    chooser = f'<label class="group"><span class="name">Head</span><select>{options}</select></label>' * (len(subjects) > 1)
+    names = ["shaded", "colour", "normals"] + [error_name] * bool(error_name)
+    modes = "".join(
+        f'<button type="button" data-mode="{i}" aria-pressed="{"true" if i == 0 else "false"}">{html.escape(name)}</button>'
+        for i, name in enumerate(names)
+    )
+    bar = (
+        f'<div class="bar" hidden><span>{html.escape(scale[0])}</span>'
+        f'<i style="background:{colour_gradient(ERROR_COLOURS)}"></i><span>{html.escape(scale[1])}</span></div>'
+    )
+    fetched = f' data-source="{html.escape(source)}"' if source else ""
+    inline = f'<script type="application/json" id="viewer-data">{data}</script>' if data else ""
+    return (
+        f'<div id="viewer"{fetched}><div class="controls">{chooser}'
+        f'<div class="group"><span class="name">Show</span>{modes}</div>'
+        f'<div class="group"><span class="name">Panes</span><span class="meshes group"></span></div></div>{bar}'
+        f'<div class="viewer"><canvas tabindex="0" role="img" aria-label="Meshes side by side"></canvas>'
+        f'<div class="labels"></div></div></div>{inline}'
+    )
 
 
 def _decimated_with_colours(mesh: FusedMesh, max_faces: int) -> FusedMesh:
@@ -59,7 +92,7 @@ def _packed(entry: ViewerMesh, mesh: FusedMesh, corner: np.ndarray, size: np.nda
     colours = mesh.colours if mesh.colours is not None else np.full(mesh.vertices.shape, UNCOLOURED, dtype=np.uint8)
     errors = None
     if entry.truth is not None:
-        share = signed_distances(mesh.vertices, entry.truth) / error_range
+        share = entry.sign * signed_distances(mesh.vertices, entry.truth) / error_range
         errors = _base64(np.rint(np.clip(share * 0.5 + 0.5, 0, 1) * 255).astype(np.uint8))
     return {
         "label": entry.label, "wide": wide,

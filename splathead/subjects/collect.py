@@ -62,8 +62,8 @@ def _plan_generated(config: Config, models: tuple[str, ...]) -> dict[str, Subjec
         splits = assign_splits(names, config.seed, val=share(settings.val), test=share(settings.test))
         for k, name in enumerate(names):
             seed = config.seed * _SEEDS_PER_RUN + place * (_SEEDS_PER_RUN // 2) + k  # each model its own detail and wear
-            label = SubjectLabel(name, name, model, splits[name], seed)
-            plans[name] = SubjectPlan(label)
+            if splits[name] in settings.splits:
+                plans[name] = SubjectPlan(SubjectLabel(name, name, model, splits[name], seed))
     return dict(sorted(plans.items()))
 
 

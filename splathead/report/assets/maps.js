@@ -31,8 +31,3 @@
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") root.classList.remove("zoomed"); });
   update();
 })();
-document.getElementById("theme").addEventListener("click", () => {
-  const page = document.documentElement;
-  const dark = page.dataset.theme ? page.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  page.dataset.theme = dark ? "light" : "dark";
-});

@@ -1,13 +1,11 @@
 "use strict";
-// Mesh viewer: one WebGL 2 canvas, one pane per mesh, one orbit camera for all. Data: see report/viewer.py.
-(() => {
-  const root = document.getElementById("viewer");
-  if (!root) return;
-  const data = JSON.parse(document.getElementById("viewer-data").textContent);
+// Mesh viewer: one WebGL 2 canvas, one pane per mesh (or cloud of Gaussians: splats.js), one orbit camera for all.
+// Data: see report/viewer.py; in the page, or fetched from the address in data-source.
+const startViewer = (root, data) => {
   const canvas = root.querySelector("canvas"), labels = root.querySelector(".labels");
-  const gl = canvas.getContext("webgl2", { antialias: true, alpha: true, premultipliedAlpha: false });
+  const gl = canvas.getContext("webgl2", { antialias: true, alpha: true, premultipliedAlpha: true });
   if (!gl) {
-    root.querySelector(".viewer").innerHTML = '<p class="message">This browser has no WebGL 2. The meshes lie beside the report in 11_fuse_meshes.</p>';
+    root.querySelector(".viewer").innerHTML = '<p class="message">This browser has no WebGL 2. The meshes themselves open in other programs.</p>';
     return;
   }
   const VERTEX = `#version 300 es
@@ -38,7 +36,7 @@
   };
   const program = gl.createProgram();
   gl.attachShader(program, shader(gl.VERTEX_SHADER, VERTEX)); gl.attachShader(program, shader(gl.FRAGMENT_SHADER, FRAGMENT));
-  gl.linkProgram(program); gl.useProgram(program);
+  gl.linkProgram(program);
   const uniform = Object.fromEntries(["toClip", "toView", "corner", "size", "mode"].map((name) => [name, gl.getUniformLocation(program, name)]));
   gl.enable(gl.DEPTH_TEST); gl.enable(gl.SCISSOR_TEST);
 
@@ -54,7 +52,9 @@
     }
     return normals;
   };
+  const renderer = typeof splatRenderer === "undefined" ? null : splatRenderer(gl, shader);
   const upload = (mesh, size) => {
+    if (mesh.buffer) return renderer.upload(mesh.buffer);
     const position = new Uint16Array(bytes(mesh.positions)), index = mesh.wide ? new Uint32Array(bytes(mesh.indices)) : new Uint16Array(bytes(mesh.indices));
     const vao = gl.createVertexArray();
     gl.bindVertexArray(vao);
@@ -84,7 +84,7 @@
     view[12] = moved[0] + state.x * radius; view[13] = moved[1] + state.y * radius; view[14] = moved[2] - distance;
     const near = Math.max(distance - 1.5 * radius, 0.02 * radius), far = distance + 1.5 * radius;
     const projection = Float32Array.of(1 / (half * aspect), 0, 0, 0, 0, 1 / half, 0, 0, 0, 0, (far + near) / (near - far), -1, 0, 0, (2 * far * near) / (near - far), 0);
-    return { clip: multiply(projection, view), view: Float32Array.of(...rotation.slice(0, 3), ...rotation.slice(4, 7), ...rotation.slice(8, 11)) };
+    return { clip: multiply(projection, view), view, turn: Float32Array.of(...rotation.slice(0, 3), ...rotation.slice(4, 7), ...rotation.slice(8, 11)), half, near };
   };
   let scheduled = false;
   const draw = () => {
@@ -102,13 +102,16 @@
       return label;
     }));
     gl.scissor(0, 0, w, h); gl.clearColor(0, 0, 0, 0); gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    const { clip, view } = matrices(side / height);
-    gl.uniformMatrix4fv(uniform.toClip, false, clip); gl.uniformMatrix3fv(uniform.toView, false, view);
+    const { clip, view, turn, half, near } = matrices(side / height);
+    gl.useProgram(program);
+    gl.uniformMatrix4fv(uniform.toClip, false, clip); gl.uniformMatrix3fv(uniform.toView, false, turn);
     gl.uniform3fv(uniform.corner, subject().corner); gl.uniform3fv(uniform.size, subject().size); gl.uniform1i(uniform.mode, state.mode);
     meshes.forEach((mesh, i) => {
       mesh.buffers ??= upload(mesh, subject().size);
       const box = [Math.round((i % columns) * side * ratio), Math.round((rows - 1 - Math.floor(i / columns)) * height * ratio), Math.round(side * ratio), Math.round(height * ratio)];
       gl.viewport(...box); gl.scissor(...box);
+      if (mesh.buffer) { renderer.draw(mesh.buffers, { view, viewport: box.slice(2), focal: box[3] / (2 * half), near, mode: state.mode }); return; }
+      gl.useProgram(program);
       gl.bindVertexArray(mesh.buffers.vao);
       gl.drawElements(gl.TRIANGLES, mesh.buffers.count, mesh.buffers.type, 0);
     });
@@ -161,4 +164,23 @@
   buildChips();
   new ResizeObserver(redraw).observe(canvas);
   redraw();
+  window.viewerState = { state, matrices, redraw }; // for tests, which draw the same view by other means
+};
+
+(async () => {
+  const root = document.getElementById("viewer");
+  if (!root) return;
+  try {
+    const load = async (address, as) => {
+      const answer = await fetch(address);
+      if (!answer.ok) throw new Error(`${address}: ${answer.status} ${answer.statusText}`);
+      return answer[as]();
+    };
+    const source = root.dataset.source, data = source ? await load(source, "json") : JSON.parse(document.getElementById("viewer-data").textContent);
+    for (const mesh of data.subjects.flatMap((subject) => subject.meshes)) if (mesh.splats) mesh.buffer = await load(mesh.splats, "arrayBuffer");
+    startViewer(root, data);
+  } catch (error) {
+    root.querySelector(".viewer").textContent = `The viewer could not start: ${error.message}`;
+    throw error;
+  }
 })();

@@ -1,0 +1,66 @@
+"""A depth map as input: read, enlarged, freed of its code's steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from splathead.depth_files import DepthReading, load_depth
+from splathead.enhance.options import EnhanceOptions
+from splathead.enhance.views import EnhancedView, low_resolution_method
+from splathead.images import DepthMap
+from splathead.maps.normals import normals_from_depth
+from splathead.prediction import interpolate_depth
+
+DEPTH_OPTIONS = ("near", "far", "hfov", "rgb", "values", "white_is_near")
+ASPECT_TOLERANCE = 0.01
+
+
+def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]]:
+    """The user's map, and what was understood. Errors: those of :func:`splathead.depth_files.load_depth`."""
+    reading = None
+    if options.given("values", "white_is_near", "scale_mm"):
+        unit = "mm" if options.scale_mm else "scene"
+        reading = DepthReading(values=options.values, white_is_near=options.white_is_near, unit=unit)
+    depth_map = load_depth(path, options.near, options.far, options.hfov, reading)
+    if options.scale_mm and depth_map.encoding.unit == "scene":
+        raise ValueError(f"{path}: --scale_mm of a depth map in scene units, expected near and far in millimetres instead")
+    encoding, camera = depth_map.encoding, depth_map.camera
+    lines = [
+        f"depth map of {camera.width}x{camera.height} pixels, {encoding.bits}-bit code, depth {encoding.near:.6g} to "
+        f"{encoding.far:.6g} {encoding.unit}, field of view {camera.hfov_deg:.4g} degrees",
+        f"surface on {100 * depth_map.mask.mean():.3g} % of the picture, a step of the code {encoding.lsb:.4g} {encoding.unit}",
+    ]
+    return depth_map, lines
+
+
+def enhance_depth(depth_map: DepthMap, options: EnhanceOptions) -> tuple[EnhancedView, list[str]]:
+    """The map enlarged to at least ``options.resolution`` by a whole factor, and lines on what was done."""
+    side = max(depth_map.camera.width, depth_map.camera.height)
+    scale = max(1, -(-options.resolution // side))
+    if options.method == "splat_surface":
+        raise ValueError("--method splat_surface needs Gaussians, the input is a depth map; expected variational or bilinear")
+    after = low_resolution_method(depth_map, scale, options.method)
+    before = interpolate_depth(depth_map, scale, "nearest")
+    rgb = None if options.rgb is None else _read_rgb(options.rgb, after)
+    normals, valid = normals_from_depth(after.depth, after.mask, after.camera, jump=np.inf)
+    rays = after.camera.ray_directions()
+    cosine = np.abs(np.einsum("hwc,hwc->hw", normals, rays)) / np.linalg.norm(rays, axis=-1)
+    confidence = np.where(valid & after.mask, cosine, 0).astype(np.float32)
+    view = EnhancedView(after.camera, before, after, np.clip(confidence, 0, 1), rgb)
+    width, height = after.camera.width, after.camera.height
+    return view, [f"enlarged {scale} times to {width}x{height}" if scale > 1 else "not enlarged, it is large enough"]
+
+
+def _read_rgb(path: Path, depth_map: DepthMap) -> np.ndarray:
+    """Colours [H, W, 3] uint8 on the map's grid. ValueError for another aspect ratio or an unreadable file."""
+    from splathead.photos.read import read_photo
+
+    rgb = read_photo(path).rgb
+    height, width = depth_map.depth.shape
+    if abs(rgb.shape[1] / rgb.shape[0] / (width / height) - 1) > ASPECT_TOLERANCE:
+        raise ValueError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels, expected the depth's proportions, {width}x{height}")
+    smaller = rgb.shape[1] > width
+    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)

@@ -1,0 +1,121 @@
+"""From the user's input to Gaussians in the head frame: read, fitted to a capture, or made from a photo by FaceLift."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from splathead.config import Config, ReconstructConfig, SubjectsConfig
+from splathead.enhance.options import EnhanceOptions
+from splathead.gaussians import Gaussians
+from splathead.splat_files import read_splat_file
+from splathead.splat_formats.builder import LoadOptions
+from splathead.subjects.importer import report_lines, understand_frame, visible_extent
+
+MANY_GAUSSIANS = 500_000
+"""Larger files are read without view-dependent colour: a quarter of the memory, and a mesh has one colour a point anyway."""
+INVISIBLE_OPACITY = 1 / 255
+CAPTURE_PX = 512
+HEAD_HEIGHT_MM = (150.0, 450.0)
+"""What a head with its neck, or its shoulders, can be high"""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Gaussians in mm, +Y up, +Z out of the face, and what was understood on the way there."""
+
+    gaussians: Gaussians
+    lines: list[str]
+    scale: str
+    """metric, or nominal where the size is a guess"""
+
+
+def read_head(path: Path, options: EnhanceOptions) -> Head:
+    """The head of a splat file. Errors: those of :func:`splathead.splat_files.load_splats`."""
+    loaded = read_splat_file(path, LoadOptions(ReconstructConfig().max_gaussians, INVISIBLE_OPACITY))
+    if len(loaded.gaussians) > MANY_GAUSSIANS:
+        loaded = read_splat_file(path, LoadOptions(ReconstructConfig().max_gaussians, INVISIBLE_OPACITY, max_sh_degree=0))
+    settings = ReconstructConfig(import_up=options.up, import_front=options.front, import_mm_per_unit=options.scale_mm)
+    frame, lines = understand_frame(loaded.gaussians, loaded.is_facelift, settings)
+    metric = bool(options.scale_mm) or loaded.gaussians.unit == "mm"
+    moved = frame.gaussians(loaded.gaussians)
+    low, high = visible_extent(moved)
+    size = "x".join(f"{side:.0f}" for side in high - low)
+    lines = [
+        f"{len(moved):,} Gaussians, harmonics of degree {moved.sh_degree}; format: {loaded.layout}", *loaded.notes,
+        frame.describe(), *lines, f"size of what is visible: {size} mm ({'metric' if metric else 'nominal'} scale)",
+    ]  # fmt: skip
+    lines += _oddities(high - low)
+    return Head(moved, lines, "metric" if metric else "nominal")
+
+
+def _oddities(size_mm: np.ndarray) -> list[str]:
+    """Notes on what does not look like a head; such things are enhanced all the same."""
+    low, high = HEAD_HEIGHT_MM
+    notes = []
+    if not low <= size_mm[1] <= high:
+        notes.append(f"NOTE: {size_mm[1]:.0f} mm high, a head has {low:.0f} to {high:.0f}; set --scale_mm if that is wrong")
+    if max(size_mm[0], size_mm[2]) > 2 * size_mm[1]:
+        notes.append("NOTE: wider than a head: is --up right? Going on with it as it is")
+    return notes
+
+
+def fit_capture(path: Path, options: EnhanceOptions, work: Path) -> Head:
+    """The head of a posed capture: its Gaussians are fitted first (stages 01 and 02 in ``work``).
+
+    Errors as :func:`splathead.subjects.capture.find_captures`; ValueError for a folder with several captures.
+    """
+    from splathead.reconstruction import fit_subject, held_out_scores
+    from splathead.samples import stage_folder
+    from splathead.subjects.capture import capture_subject, find_captures
+
+    found = find_captures(path)
+    if len(found) > 1:
+        raise ValueError(f"{path}: {len(found)} captures ({', '.join(list(found)[:3])} ...), expected the folder of one")
+    name, folder = next(iter(found.items()))
+    config = _capture_config(path, options, work)
+    capture_subject(folder, stage_folder(config, 1) / name, config)
+    preset = config.reconstruct.fit.presets[0]
+    target = stage_folder(config, 2) / name / preset
+    target.mkdir(parents=True, exist_ok=True)
+    report_lines([f"fitting Gaussians to {name}"])
+    fit_subject(config, f"{name}/{preset}", target)
+    scores = held_out_scores(config, name, target / "gaussians.ply")
+    psnr = [view["psnr"] for view in scores.values() if isinstance(view, dict) and "psnr" in view]
+    head = read_head(target / "gaussians.ply", EnhanceOptions())
+    line = f"capture fitted: {np.mean(psnr):.1f} dB on {len(psnr)} views left out" if psnr else "capture fitted"
+    return Head(head.gaussians, [line, *head.lines], "metric" if options.scale_mm else "nominal")
+
+
+def _capture_config(path: Path, options: EnhanceOptions, work: Path) -> Config:
+    config = Config(name="capture", runs_dir=str(work), seed=options.seed)
+    config.subjects = SubjectsConfig(
+        source="capture", path=str(path), image_size=CAPTURE_PX, init_points=15000, capture_up=options.up,
+        capture_front=options.front, capture_mm_per_unit=options.scale_mm,
+    )  # fmt: skip
+    config.render.backend = options.backend
+    fit = config.reconstruct.fit
+    fit.presets, fit.iterations, fit.max_gaussians, fit.sh_degree = ["regularised"], 1500, 25000, 3
+    return config
+
+
+def head_from_photo(path: Path, options: EnhanceOptions, work: Path) -> Head:
+    """The head of one photo, by an installed FaceLift. RuntimeError that says what to install where there is none."""
+    from splathead.images import write_png
+    from splathead.photos import prepare_photo
+    from splathead.subjects.facelift import locate_facelift, run_facelift
+
+    settings = ReconstructConfig()
+    locate_facelift(settings)  # before minutes of work
+    prepared = prepare_photo(path)
+    if prepared.cropped is None:
+        raise ValueError(f"{path}: {prepared.refusal}")
+    report_lines([prepared.describe()])
+    window = work / "photo.png"
+    write_png(window, prepared.cropped.window)
+    ply = run_facelift({"photo": window}, work / "facelift", settings)["photo"]
+    head = read_head(ply, options)
+    note = [f"NOTE: {prepared.refusal}"] if prepared.refusal else []
+    return Head(head.gaussians, [f"photo: {prepared.describe()}", *note, *head.lines], head.scale)

@@ -1,0 +1,78 @@
+"""What a user may override; everything else is understood from the input, and reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from splathead.raster.registry import BACKEND_MODULES
+
+KINDS = ("auto", "splats", "depth", "capture", "photo")
+AXES = ("auto", "x", "y", "z", "-x", "-y", "-z")
+METHODS = ("auto", "splat_surface", "variational", "bilinear", "raw")
+MAX_VIEWS = 16
+
+
+@dataclass(frozen=True)
+class EnhanceOptions:
+    """Options of ``scripts/20_enhance_head.py``; their documentation is the flags' help."""
+
+    kind: str = "auto"
+    """what the input is: auto | splats | depth | capture | photo"""
+    method: str = "auto"
+    """auto | splat_surface (needs Gaussians; the default there) | variational (the default for depth maps) | bilinear | raw, or
+    the .safetensors file of a network trained by stage 06"""
+    views: int = 8
+    """views around the head that are rendered and fused, 1 to 16"""
+    resolution: int = 1024
+    """side of the depth maps in pixels (for a depth map as input: of its longer side, at least)"""
+    backend: str = "auto"
+    """rasteriser: auto | cpu | gsplat | inria | reference"""
+    faces: int = 200_000
+    """faces of the mesh, at most"""
+    watertight: bool = False
+    """close the mesh (screened Poisson through the fused surface; needs open3d)"""
+    up: str = "auto"
+    """axis that points up in the input: x | y | z | -x | -y | -z"""
+    front: str = "auto"
+    """axis that points out of the face"""
+    scale_mm: float = 0.0
+    """millimetres per unit of the input; 0 = worked out, or a nominal size"""
+    near: float | None = None
+    """depth map: depth of its nearest code"""
+    far: float | None = None
+    """depth map: depth of its farthest code"""
+    hfov: float | None = None
+    """depth map: horizontal field of view in degrees"""
+    rgb: Path | None = None
+    """depth map: photo of the same view, for colours"""
+    values: str = ""
+    """depth map: what its numbers are: depth | normalised (near to far) | inverse (disparity); empty = by its type"""
+    white_is_near: bool = False
+    """depth map: the largest number is the nearest depth"""
+    seed: int = 0
+    jobs: int = 0
+    """processes; 0 = one per core"""
+
+    def __post_init__(self) -> None:
+        self._check("kind", KINDS)
+        self._check("up", AXES)
+        self._check("front", AXES)
+        self._check("backend", ("auto", *BACKEND_MODULES))
+        if self.method not in METHODS and not self.method.endswith(".safetensors"):
+            raise ValueError(f"--method {self.method!r}, expected {', '.join(METHODS)} or a .safetensors file")
+        for name, low, high in (
+            ("views", 1, MAX_VIEWS), ("resolution", 64, 4096), ("faces", 100, 10_000_000), ("scale_mm", 0.0, 1e6),
+            ("jobs", 0, 1024),
+        ):  # fmt: skip
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"--{name} {getattr(self, name)}, expected {low:g} to {high:g}")
+
+    def _check(self, name: str, choices: tuple[str, ...]) -> None:
+        if getattr(self, name) not in choices:
+            raise ValueError(f"--{name} {getattr(self, name)!r}, expected one of {', '.join(choices)}")
+
+    def given(self, *names: str) -> list[str]:
+        """Those of the named options that differ from their defaults."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return [name for name in names if getattr(self, name) != defaults[name]]

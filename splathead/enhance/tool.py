@@ -1,0 +1,150 @@
+"""``enhance``: one input to one result folder; see ``write`` for what lies in it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_depth
+from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
+from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
+from splathead.enhance.options import EnhanceOptions
+from splathead.enhance.views import EnhancedView, enhance_views, method_name
+from splathead.enhance.write import RESULT_NAME, Result, write_result
+from splathead.inputs import detect
+from splathead.metrics.zones import HEAD_DIAGONAL_MM
+from splathead.stages import fingerprint_path
+from splathead.subjects.importer import report_lines
+
+
+@dataclass
+class Clock:
+    """Seconds of the steps so far."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the block's time to step ``name``."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
+
+
+def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dict:
+    """Enhance ``path`` into the folder ``out``; returns what ``out/result.json`` says.
+
+    ``out`` appears when everything is done; a result of an earlier call there is replaced, anything else is an error.
+    Raises FileNotFoundError, ValueError or RuntimeError with one sentence that names the file.
+    """
+    path, out, options = Path(path), Path(out), options or EnhanceOptions()
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    _check_target(out)
+    kind, reason = _kind(path, options)
+    misplaced = options.given(*DEPTH_OPTIONS) if kind != "depth" else options.given("watertight", "views", "up", "front")
+    if misplaced:
+        raise ValueError(f"--{misplaced[0]} does not go with {path}, which is {kind} ({reason})")
+    report_lines([f"{path.name}: {kind} ({reason})"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+        folder, clock = Path(temporary, "result"), Clock()
+        folder.mkdir()
+        make = _of_depth if kind == "depth" else _of_head
+        result = make(path, kind, options, Path(temporary, "work"), clock)
+        result.understood.insert(0, f"input: {kind}, {reason}")
+        source = {"path": path.name, "sha256": _digest(path)}
+        record = write_result(folder, result, source, clock)
+        if out.exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+    return record
+
+
+def _check_target(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ValueError(f"{out}: a file, expected a folder to write into")
+    if any(out.iterdir()) and not _is_result(out):
+        raise ValueError(f"{out}: holds other files, expected an empty folder or a result of an earlier call")
+
+
+def _is_result(folder: Path) -> bool:
+    try:
+        return "understood" in json.loads((folder / RESULT_NAME).read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _kind(path: Path, options: EnhanceOptions) -> tuple[str, str]:
+    if options.kind != "auto":
+        return options.kind, "as --kind says"
+    found = detect(path)
+    return found.kind, found.reason
+
+
+def _digest(path: Path) -> str:
+    if path.is_dir():
+        return fingerprint_path(path)
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(stream)
+
+
+def _sha256(stream) -> str:  # Python 3.10
+    digest = hashlib.sha256()
+    while block := stream.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: Clock) -> Result:
+    from splathead.cli import core_count
+
+    with clock.step("read" if kind == "splats" else kind):
+        head = _load(path, kind, options, work)
+    report_lines(head.lines)
+    with clock.step("views"):
+        views, removed = enhance_views(head, options, options.jobs or core_count())
+    with clock.step("mesh"):
+        mesh, dropped = fused_mesh(views, options, enhanced=True)
+        before, _ = fused_mesh(views, options, enhanced=False)
+    report_lines([*removed, *dropped])
+    lines = [*head.lines, *removed, *dropped]
+    return Result(kind, method_name(options), head.scale, lines, views, mesh, find_holes(mesh), before, head.gaussians)
+
+
+def _load(path: Path, kind: str, options: EnhanceOptions, work: Path) -> Head:
+    if kind == "splats":
+        return read_head(path, options)
+    work.mkdir()
+    return fit_capture(path, options, work) if kind == "capture" else head_from_photo(path, options, work)
+
+
+def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock: Clock) -> Result:
+    with clock.step("read"):
+        depth_map, lines = read_depth(path, options)
+    report_lines(lines)
+    with clock.step("views"):
+        view, done = enhance_depth(depth_map, options)
+    jump = _jump(view)
+    with clock.step("mesh"):
+        mesh = depth_mesh(view.after, view.rgb, jump, options.faces)
+        before = depth_mesh(view.before, view.rgb, jump, options.faces)
+    method = "variational" if options.method == "auto" else options.method
+    scale = "metric" if depth_map.encoding.unit == "mm" else "nominal"
+    return Result(kind, method, scale, [*lines, *done], [view], mesh, find_holes(mesh), before, None)
+
+
+def _jump(view: EnhancedView) -> float:
+    """Depth difference of neighbouring pixels that separates surfaces: 4 mm, or the same part of a head of unknown unit."""
+    if view.after.encoding.unit == "mm":
+        return JUMP_MM
+    return JUMP_MM / HEAD_DIAGONAL_MM * (view.after.encoding.far - view.after.encoding.near) * 2

@@ -1,0 +1,172 @@
+"""Views around a head: rendered, cleaned, enhanced, each with a confidence."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from splathead.cameras import MM_PER_UNIT, RIG_HFOV_DEG, RIG_RADIUS_UNITS, Camera, orbit_camera
+from splathead.config import Config
+from splathead.enhance.head import Head
+from splathead.enhance.options import EnhanceOptions
+from splathead.fusion import DepthView
+from splathead.images import DepthEncoding, DepthMap
+from splathead.maps.render_subject import NORMAL_SCALE, render_maps
+from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, splat_confidence, splat_surface
+from splathead.subjects.importer import visible_extent
+
+DIRECTIONS = (
+    (0, 0), (40, 10), (-40, 10), (85, 0), (-85, 0), (135, 15), (-135, 15), (180, 10), (20, -20), (-20, -20), (0, 45),
+    (60, -15), (-60, -15), (110, 20), (-110, 20), (180, 50),
+)  # fmt: skip
+"""Yaw and elevation in degrees of the views, the most telling ones first: the face, the sides, the back, from below, above"""
+FACTOR = 4
+"""Methods for low-resolution depth get a render of a quarter of the size"""
+PREDICTION_BITS = 16
+MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class EnhancedView:
+    """One view, all maps [H, W] of its camera's size; depth in mm."""
+
+    camera: Camera
+    before: DepthMap
+    after: DepthMap
+    confidence: np.ndarray  # float32 in 0..1
+    rgb: np.ndarray | None  # [H, W, 3] uint8
+
+    def depth_view(self, *, enhanced: bool) -> DepthView:
+        """What fusion takes; the raw depth has no confidence."""
+        depth_map = self.after if enhanced else self.before
+        return DepthView(
+            depth_map.depth, depth_map.mask, self.camera, confidence=self.confidence if enhanced else None, rgb=self.rgb
+        )
+
+
+def view_cameras(head: Head, options: EnhanceOptions) -> list[Camera]:
+    """Cameras around the head, at FaceLift's distance, or farther away where the head would not fit into the picture."""
+    extent = np.abs(np.stack(visible_extent(head.gaussians))).max(0)
+    needed = MARGIN * float(np.linalg.norm(extent)) / math.sin(math.radians(RIG_HFOV_DEG / 2))
+    radius = RIG_RADIUS_UNITS * MM_PER_UNIT
+    if np.linalg.norm(extent[[0, 2]]) > radius / 2 or extent[1] > radius / 2:  # no head of usual size
+        radius = max(radius, needed)
+    return [
+        orbit_camera(yaw, elevation, options.resolution, radius=radius) for yaw, elevation in DIRECTIONS[: options.views]
+    ]
+
+
+def enhance_views(head: Head, options: EnhanceOptions, jobs: int) -> tuple[list[EnhancedView], list[str]]:
+    """Every view, and lines on what was removed."""
+    from splathead.devices import raster_device
+
+    config = Config(seed=options.seed)
+    config.render.backend = options.backend
+    device = raster_device(config.device, options.backend)
+    gaussians = head.gaussians.to(device)
+    low_too = method_name(options) != "splat_surface"
+    cameras = view_cameras(head, options)
+    pairs, removed = [], 0
+    for camera in tqdm(cameras, desc="render", unit="view", dynamic_ncols=True):
+        high, dropped = _clean_maps(gaussians, camera, config)
+        low = _clean_maps(gaussians, camera.resized(options.resolution // FACTOR), config)[0] if low_too else None
+        pairs.append((camera, high, low))
+        removed += dropped
+    work = functools.partial(_enhance_view, method=_method(options), jump=config.pairs.jump_mm)
+    calls = (delayed(work)(*pair) for pair in pairs)
+    parallel = Parallel(n_jobs=min(jobs, len(pairs)), return_as="generator", batch_size=1)
+    views = list(tqdm(parallel(calls), total=len(pairs), desc="enhance", unit="view", dynamic_ncols=True))
+    share = removed / max(1, sum(int(view.before.mask.sum()) for view in views))
+    return views, [f"floaters and specks removed from the views: {removed:,} pixels ({100 * share:.2g} % of the head's)"]
+
+
+def method_name(options: EnhanceOptions) -> str:
+    """The method that ``auto`` stands for where the input is Gaussians."""
+    return "splat_surface" if options.method == "auto" else options.method
+
+
+def _clean_maps(gaussians, camera: Camera, config: Config) -> tuple[dict[str, np.ndarray], int]:
+    """Clean maps of a view, and how many pixels of it were taken for floaters."""
+    from splathead.maps.postprocess import clean_view
+    from splathead.raster import RasterSettings
+
+    rendered = render_maps(gaussians, camera, RasterSettings(), config)
+    solid = (rendered["alpha"] > config.postprocess.alpha_threshold) & (rendered["depth"] > 0)
+    clean = clean_view(rendered, camera, config.postprocess, f"view {camera.name}")
+    return clean, int((solid & ~clean["mask"].astype(bool)).sum())
+
+
+Method = Callable[[Camera, dict, "dict | None", float], np.ndarray]
+"""(camera, clean maps at full resolution, at low resolution, jump in mm) -> depth [H, W], 0 = nothing"""
+
+
+def _method(options: EnhanceOptions) -> Method:
+    name = method_name(options)
+    if name == "splat_surface":
+        return _surface
+    if name == "raw":
+        return _raw
+    return functools.partial(_from_low, name)
+
+
+def _surface(camera: Camera, high: dict, _low: dict | None, jump: float) -> np.ndarray:
+    return splat_surface(splat_maps(camera, high), SplatSurfaceSettings(jump=jump))
+
+
+def _raw(_camera: Camera, high: dict, _low: dict | None, _jump: float) -> np.ndarray:
+    return high["depth"]
+
+
+def _from_low(name: str, camera: Camera, high: dict, low: dict, _jump: float) -> np.ndarray:
+    source = depth_map_of(camera.resized(low["depth"].shape[1]), low["depth"], low["mask"].astype(bool), "render")
+    found = low_resolution_method(source, FACTOR, name, high)
+    return np.where(high["mask"].astype(bool), found.depth, 0)
+
+
+def low_resolution_method(source: DepthMap, scale: int, name: str, guides: dict | None = None) -> DepthMap:
+    """``variational``, ``bilinear``, ``raw`` (nearest) or a network's weights, applied to a low-resolution map."""
+    from splathead.maps.low_resolution import requantised
+    from splathead.prediction import interpolate_depth, load_network, variational_prediction
+
+    if name in ("auto", "variational"):
+        return variational_prediction(source, scale)
+    if name in ("bilinear", "raw"):
+        return interpolate_depth(source, scale, "bilinear" if name == "bilinear" else "nearest")
+    network = load_network(Path(name))
+    if network.scale != scale:
+        raise ValueError(f"{name}: a network for scale factor {network.scale}, but this input needs {scale}")
+    missing = [guide for guide in network.guides if guide not in (guides or {})]
+    if missing:
+        raise ValueError(f"{name}: this network needs {', '.join(missing)} of the same view, which this input does not have")
+    bits = int(network.info["lr_input"].removesuffix("bit"))
+    return network.predict(source if source.encoding.bits == bits else requantised(source, bits), guides)
+
+
+def splat_maps(camera: Camera, maps: dict) -> SplatMaps:
+    """Clean maps of a view as :func:`splat_surface` takes them."""
+    normal = maps["normal"].astype(np.float32) / NORMAL_SCALE
+    return SplatMaps(maps["depth"], maps["depth_variance"], normal, maps["mask"].astype(bool), camera)
+
+
+def depth_map_of(camera: Camera, depth: np.ndarray, mask: np.ndarray, source: str, unit: str = "mm") -> DepthMap:
+    """Float depth as a map with a 16-bit encoding of its own range."""
+    encoding = DepthEncoding.from_depth(depth, mask, PREDICTION_BITS, unit)
+    return DepthMap(np.where(mask, depth, 0).astype(np.float32), mask, encoding, camera, source)
+
+
+def _enhance_view(camera: Camera, high: dict, low: dict | None, *, method: Method, jump: float) -> EnhancedView:
+    depth = method(camera, high, low, jump)
+    mask = (depth > 0) & high["mask"].astype(bool)
+    before = depth_map_of(camera, high["depth"], high["mask"].astype(bool), "raw splat depth")
+    after = depth_map_of(camera, depth, mask, "enhanced")
+    alpha = high["alpha"].astype(np.float32)
+    confidence = np.where(mask, splat_confidence(splat_maps(camera, high), alpha), 0)
+    rgb = np.clip(high["rgb"] / np.maximum(alpha, 1 / 255)[..., None] + 0.5, 0, 255).astype(np.uint8)
+    return EnhancedView(camera, before, replace(after, camera=camera), confidence, rgb)

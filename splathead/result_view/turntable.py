@@ -1,0 +1,134 @@
+"""The turntable: an MP4 (H.264) of the mesh turning once, and beside it the Gaussians it was made from.
+
+Frames are ray cast (mesh) and rasterised (Gaussians) on the CPU; the encoder is the ffmpeg program that the package
+imageio-ffmpeg brings along, run as a process of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from splathead import mesh_kernels
+from splathead.cameras import Camera, focal_from_fov, look_at
+from splathead.cli import core_count
+from splathead.fusion import FusedMesh
+from splathead.gaussians import Gaussians
+from splathead.images import atomic_path
+from splathead.raycast import RayCaster, box_filtered
+from splathead.result_view.pictures import CLAY, shaded_normals
+from splathead.subjects.base import HeadMesh
+
+BACKGROUND = np.array([241, 241, 238], dtype=np.uint8)
+HFOV_DEG = 30.0
+ELEVATION_DEG = 6.0
+SUPERSAMPLING = 2
+
+
+@dataclass(frozen=True)
+class TurntableOptions:
+    """How long and how large."""
+
+    frames: int = 48
+    size: int = 512
+    """side of a pane, px; even, as the video's colours have half its resolution"""
+    fps: int = 16
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.fps < 1 or self.size < 16 or self.size % 2:
+            found = f"{self.frames} frames, {self.fps} a second, {self.size} px"
+            raise ValueError(f"turntable of {found}, expected at least 1 frame, 1 a second and an even size from 16 px")
+
+
+def turntable(
+    mesh: FusedMesh, path: Path, splats: Gaussians | None = None, *, options: TurntableOptions | None = None
+) -> Path:
+    """Write an MP4 of ``mesh`` turning once around +Y, as lit clay; beside it ``splats`` (same frame and unit)
+    where they are given. Returns ``path``."""
+    options = options or TurntableOptions()
+    cameras = turntable_cameras(mesh.vertices, options)
+    panes = [_mesh_frames(mesh, cameras)]
+    if splats is not None:
+        panes.append(_splat_frames(splats, cameras))
+    with atomic_path(Path(path)) as temporary:
+        write_video(temporary, (np.concatenate(row, axis=1) for row in zip(*panes)), options.fps)
+    return Path(path)
+
+
+def turntable_cameras(vertices: np.ndarray, options: TurntableOptions) -> list[Camera]:
+    """Cameras around the middle of ``vertices`` [V, 3] that see all of them in every frame; the first one faces +Z."""
+    low, high = vertices.min(0).astype(np.float64), vertices.max(0).astype(np.float64)
+    centre = (low + high) / 2
+    # the cylinder that the turning head fills
+    radius = float(np.linalg.norm((vertices - centre)[:, [0, 2]], axis=1).max())
+    half_height = (high[1] - low[1]) / 2
+    slope = math.tan(math.radians(HFOV_DEG) / 2)
+    distance = radius + max(radius, half_height * 1.06) / slope
+    focal = focal_from_fov(options.size, HFOV_DEG)
+    elevation = math.radians(ELEVATION_DEG)
+    cameras = []
+    for yaw in np.arange(options.frames) * (2 * math.pi / options.frames):
+        direction = np.array([math.cos(elevation) * math.sin(yaw), math.sin(elevation), math.cos(elevation) * math.cos(yaw)])
+        pose = look_at(centre + distance * direction, centre, np.array([0.0, 1.0, 0.0]))
+        cameras.append(Camera(options.size, options.size, focal, focal, options.size / 2, options.size / 2, pose))
+    return cameras
+
+
+def _mesh_frames(mesh: FusedMesh, cameras: list[Camera]) -> Iterator[np.ndarray]:
+    """Frames [H, W, 3] uint8 of the mesh as lit clay."""
+    head = HeadMesh(mesh.vertices, mesh.faces, np.ones(mesh.vertices.shape, np.float32))
+    head.vertex_normals  # noqa: B018  once, before threads ask for it
+    caster = RayCaster(head)
+
+    def frame(camera: Camera) -> np.ndarray:
+        hits = caster.cast(camera.resized(camera.width * SUPERSAMPLING))
+        normals = mesh_kernels.rotate(hits.normals_world(), camera.rotation * [[1.0], [-1.0], [-1.0]])
+        return over_background(box_filtered(hits, shaded_normals(normals, CLAY.astype(np.float32)), SUPERSAMPLING))
+
+    with ThreadPoolExecutor(core_count()) as pool:
+        yield from pool.map(frame, cameras)
+
+
+def _splat_frames(splats: Gaussians, cameras: list[Camera]) -> Iterator[np.ndarray]:
+    """Frames [H, W, 3] uint8 of the Gaussians."""
+    from splathead.raster.render import render
+
+    for camera in cameras:
+        maps = render(splats, camera, outputs=("rgb",))
+        rest = (1 - maps.alpha).cpu().numpy()[..., None] * (BACKGROUND / np.float32(255))
+        yield np.rint(255 * np.clip(maps.rgb.cpu().numpy().transpose(1, 2, 0) + rest, 0, 1)).astype(np.uint8)
+
+
+def over_background(rgba: np.ndarray) -> np.ndarray:
+    """Straight RGBA [H, W, 4] uint8 over :data:`BACKGROUND`, [H, W, 3] uint8."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + BACKGROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def write_video(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
+    """Frames [H, W, 3] uint8 (even sides) to ``path`` as H.264, yuv420p, playable while it loads."""
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise ImportError(f"the turntable needs the package imageio-ffmpeg: pip install imageio-ffmpeg ({error})") from error
+    first = next(frames)
+    height, width = first.shape[:2]
+    quality = ["-crf", "17", "-preset", "fast", "-movflags", "+faststart", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
+    writer = imageio_ffmpeg.write_frames(
+        str(path), (width, height), fps=fps, codec="libx264", pix_fmt_out="yuv420p", quality=None, bitrate=None,
+        macro_block_size=2, ffmpeg_log_level="error", output_params=quality,
+    )  # fmt: skip
+    writer.send(None)
+    try:
+        writer.send(np.ascontiguousarray(first))
+        for frame in frames:
+            writer.send(np.ascontiguousarray(frame))
+    finally:
+        writer.close()
+    if not path.is_file() or not path.stat().st_size:
+        raise RuntimeError(f"{path}: the encoder wrote no video")
