@@ -5,6 +5,7 @@
     python run_pipeline.py --list                            the stages and their state
     python run_pipeline.py --start-from 4 --stop-at 7        a range of stages
     python run_pipeline.py --only 6 --force                  one stage, made again
+    python run_pipeline.py --finished-only                   results of the trainings that are finished, none is begun
     python run_pipeline.py --dry-run                         print the commands only
 """
 
@@ -41,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-images", "--max_images", dest="max_subjects", type=int, help=argparse.SUPPRESS)
     flag("seed", type=int, default=None, help="random seed (default: the configuration's)")
     flag("device", default=None, help="auto | cpu | cuda")
+    flag("finished-only", action="store_true", help="train nothing, go on with the trainings that are finished")
     flag("time-limit", type=float, default=0.0, metavar="SECONDS", help="end cleanly after SECONDS; run again to resume")
     return parser
 
@@ -65,6 +67,7 @@ def stage_command(name: str, options: argparse.Namespace, seconds_left: float | 
         command += ["--seed", str(options.seed)]
     if seconds_left is not None:
         command += ["--time_limit", f"{max(seconds_left, 1.0):.0f}"]
+    command += ["--finished_only"] if options.finished_only else []
     return command + (["--force"] if options.force else [])
 
 

@@ -8,6 +8,7 @@ from splathead import cli
 EXAMPLES = [
     "python scripts/09_cross_degradation.py --config configs/paper.yaml",
     "python scripts/09_cross_degradation.py --config configs/paper.yaml --time_limit 3000",
+    "python scripts/09_cross_degradation.py --config configs/paper.yaml --finished_only",
     "python scripts/09_cross_degradation.py --degradations bicubic area 16bit 8bit --targets render surface",
 ]
 

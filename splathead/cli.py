@@ -45,6 +45,8 @@ def _shared_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default=None, help="auto | cpu | cuda (default: the configuration's)")
     parser.add_argument("--time_limit", "--time-limit", type=float, default=None, metavar="SECONDS",
                         help="stop starting new work after SECONDS and exit with 75; run again to resume")  # fmt: skip
+    parser.add_argument("--finished_only", "--finished-only", action="store_true",
+                        help="stages 06, 09, 10: train nothing, go on with the trainings that are finished")  # fmt: skip
     parser.add_argument("--dask", default="", metavar="ADDRESS", help="run subjects on a dask scheduler at ADDRESS")
     return parser
 
@@ -80,6 +82,7 @@ def parse(
     config.seed = config.seed if options.seed is None else options.seed
     config.device = options.device or config.device
     config.time_limit = config.time_limit if options.time_limit is None else options.time_limit
+    config.finished_only |= options.finished_only
     validate(config, "command line")
     DEADLINE.set(config.time_limit)
     jobs = options.jobs or config.jobs or core_count()

@@ -23,8 +23,10 @@ from splathead.training_jobs import (
     MODEL_NAME,
     WEIGHTS_NAME,
     TrainingJob,
+    finished_jobs,
     is_trained,
     job_part,
+    left_out_line,
     study_jobs,
     train_job,
     train_jobs,
@@ -48,11 +50,11 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     Args:
         config: ``config.train`` says what, or ``config.trainings``; see their fields.
         jobs: processes that write predictions with a study's methods (a single network's are quicker in one process).
-        force: train and predict again what is finished.
+        force: train and predict again what is finished (with ``config.finished_only`` predict only).
         limit: use the first N subjects of each split only; 0 = all.
 
-    Raises RuntimeError when an earlier stage is not finished, FileNotFoundError for missing weights, ValueError when
-    there is nothing to train on, TimeLimitReached when ``--time_limit`` ended it.
+    Raises RuntimeError when an earlier stage is not finished or ``config.finished_only`` finds no training, FileNotFoundError
+    for missing weights, ValueError when there is nothing to train on, TimeLimitReached when ``--time_limit`` ended it.
     """
     settings = config.train
     source = STAGE_NAMES[input_stage(config)]
@@ -64,10 +66,13 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
         weights, of_study = given_weights(config), Path(settings.weights).is_dir()
     elif settings.model.name != NO_NETWORK:
         trainings = run.trainings()
+        if config.finished_only:
+            trainings = run.keep_finished(trainings)
+        elif not (settings.only_apply or _train(run, trainings)):
+            return []
         if not settings.only_apply:
-            if not _train(run, trainings):
-                return []
             lines += [_training_line(job) for job in trainings]
+        lines += [left_out_line(STAGE, run.missing)] if run.missing else []
         weights = {job.name: job.folder / WEIGHTS_NAME for job in trainings}
     if predicts:
         networks = [network_predictor(config, name, path, of_study=of_study) for name, path in weights.items()]
@@ -76,7 +81,8 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
             run.parts.append(_prediction_part(run, predictor, jobs if of_study else 1))
         names = ", ".join(predictor.method for predictor in predictors)
         lines += [*notes, f"{STAGE}: predictions of {names} in {predictions_folder(config)}"]
-    record_group(config.run_folder, STAGE, [*run.parts, *run.other_parts()], [source], done=True)
+    parts = [*run.parts, *run.other_parts()]
+    record_group(config.run_folder, STAGE, parts, [source], done=True, missing=run.missing)
     return lines
 
 
@@ -100,6 +106,8 @@ class _Run:
     force: bool
     limit: int
     parts: list[Stage] = dataclasses.field(default_factory=list)
+    missing: list[str] = dataclasses.field(default_factory=list)
+    """trainings that ``finished_only`` goes without"""
 
     def trainings(self) -> list[TrainingJob]:
         """The trainings that the configuration asks for."""
@@ -108,6 +116,23 @@ class _Run:
             return study_jobs(self.config, parent)
         name = method_name(self.config)
         return [TrainingJob(name, name, self.config, parent)]
+
+    def samples(self) -> dict[str, list]:
+        """Samples to train and to validate on."""
+        return {split: list_samples(self.config, 5, splits=(split,), limit=self.limit) for split in ("train", "val")}
+
+    def keep_finished(self, trainings: list[TrainingJob]) -> list[TrainingJob]:
+        """Those that are finished; predictions by earlier trainings of the others are removed. RuntimeError when none is."""
+        found, parts = finished_jobs(trainings, self.upstream, self.samples())
+        if not found:
+            raise RuntimeError(f"--finished_only: none of the {len(trainings)} trainings of {STAGE} is finished")
+        self.missing = [job.name for job in trainings if job not in found]
+        for name in self.missing:
+            if (predictions_folder(self.config) / name).is_dir():
+                self.mark_unfinished()
+                shutil.rmtree(predictions_folder(self.config) / name)
+        self.parts += parts
+        return found
 
     def open_part(self, parent: Path, name: str, settings: object, samples: list) -> Stage:
         """Open a sub-stage; one that has work to do marks the whole stage as not finished."""
@@ -142,7 +167,7 @@ def _train(run: _Run, jobs: list[TrainingJob]) -> bool:
     config = run.config
     if input_stage(config) != 5:
         raise ValueError(f"stages: no 5 (pairs), {NOT_TRAINABLE}")
-    samples = {split: list_samples(config, 5, splits=(split,), limit=run.limit) for split in ("train", "val")}
+    samples = run.samples()
     if not samples["train"]:
         raise ValueError(f"{config.run_folder}: no subject of split 'train', {NOT_TRAINABLE}")
     if len(jobs) > 1:
@@ -179,7 +204,8 @@ def _prediction_part(run: _Run, predictor: Predictor, jobs: int) -> Stage:
 def _training_line(job: TrainingJob) -> str:
     info = json.loads((job.folder / MODEL_NAME).read_text())
     line = f"{STAGE}: {job.name} ({info['parameters']:,} parameters, target {info['target']}, {info['lr_input']} input): "
-    line += f"{info['epochs_done']} epochs in {info['seconds']:.0f} s{'' if info['complete'] else ' (time limit)'}"
+    line += f"{info['epochs_done']} epochs in {info['seconds']:.0f} s"
+    line += "" if info["complete"] else f" (ended by train.max_seconds after {info['steps_done']} of {info['steps']} steps)"
     if info["val_rmse_mm"] is not None:
         line += f", interior RMSE {info['val_rmse_mm']:.3f} mm on val (epoch {info['best_epoch']})"
     return f"{line}; weights in {job.folder / WEIGHTS_NAME}"

@@ -65,6 +65,7 @@ METRICS: dict[str, MetricSpec] = {
     "peak_memory": MetricSpec(("MiB",), _POSITIVE, "peak memory, of the accelerator where there is one"),
     "speedup": MetricSpec(("frac",), _POSITIVE, "time of method_b divided by time of method"),
     "throughput": MetricSpec(("1/s",), _POSITIVE, "images per second"),
+    "steps": MetricSpec(("count",), _POSITIVE, "optimiser steps done"),
     "parameters": MetricSpec(("count",), _POSITIVE, "trainable parameters of the network"),
     "gaussians": MetricSpec(("count",), _POSITIVE, "Gaussians of the reconstruction"),
     "faces": MetricSpec(("count",), _POSITIVE, "triangles of the mesh"),

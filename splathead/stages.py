@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 
+import cv2
+
 from splathead.images import write_json
 
 STAGE_SCHEMA = 1
@@ -183,7 +185,7 @@ class Stage:
         stops the stage; finished items stay. ``gpus``: workers share so many GPUs evenly. After :data:`DEADLINE` no item
         is started, and :class:`TimeLimitReached` says how many are left.
         """
-        from joblib import Parallel, delayed
+        from joblib import Parallel, cpu_count, delayed
         from tqdm import tqdm
 
         pending = [item for item in items if not self.item_done(item)]
@@ -191,8 +193,11 @@ class Stage:
             return
         workers = min(jobs, len(pending))
         share_gpus = gpus if workers > 1 else 0
+        threads = max(1, cpu_count() // workers) if workers > 1 else 0
         calls = (
-            delayed(_run_item)(function, item, self.folder / item, visible_gpu(index % share_gpus) if share_gpus > 1 else None)
+            delayed(_run_item)(
+                function, item, self.folder / item, visible_gpu(index % share_gpus) if share_gpus > 1 else None, threads
+            )
             for index, item in enumerate(pending)
             if not DEADLINE.passed
         )
@@ -220,11 +225,14 @@ class Stage:
         self.record["peak_memory_mib"] = round(max(self.record["peak_memory_mib"], usage), 1)
 
 
-def record_group(runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequence[str] = (), *, done: bool) -> None:
+def record_group(
+    runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequence[str] = (), *, done: bool, missing: Sequence[str] = ()
+) -> None:
     """Write ``stage.json`` of a stage that consists of sub-stages, each with its own folder and fingerprint below it.
 
     Its fingerprint follows from its parts'; call it with ``done=False`` before work starts on unfinished parts, so
-    that later stages refuse a half-made result, and with ``done=True`` when every part is finished.
+    that later stages refuse a half-made result, and with ``done=True`` when every part is finished. ``missing`` names what
+    a run was told to go without.
     """
     runs_dir = Path(runs_dir)
     rows = [{"name": part.name, **{key: part.record[key] for key in ("fingerprint", "seconds")}} for part in parts]
@@ -234,6 +242,7 @@ def record_group(runs_dir: Path, name: str, parts: Sequence[Stage], inputs: Sequ
         "fingerprint": fingerprint([STAGE_SCHEMA, name, upstream, [(row["name"], row["fingerprint"]) for row in rows]]),
         "parts": rows, "seconds": round(sum(row["seconds"] for row in rows), 3),
         "peak_memory_mib": max((part.record["peak_memory_mib"] for part in parts), default=0.0), **_environment(),
+        "missing": list(missing),
     }  # fmt: skip
     write_json(runs_dir / name / "stage.json", record)
 
@@ -255,13 +264,17 @@ def take_gpu(visible: str) -> None:
         _gpu_taken = True
 
 
-def _run_item(function: Callable[[str, Path], object], item: str, target: Path, gpu: str | None = None) -> tuple[int, int]:
+def _run_item(
+    function: Callable[[str, Path], object], item: str, target: Path, gpu: str | None = None, threads: int = 0
+) -> tuple[int, int]:
     """Make one item; returns the process and its peak resident memory in KiB so far.
 
-    ``gpu``: see :func:`take_gpu`.
+    ``gpu``: see :func:`take_gpu`. ``threads``: of OpenCV, 0 = as they are.
     """
     if gpu is not None:
         take_gpu(gpu)
+    if threads:  # joblib tells its workers' OpenMP, BLAS and numba how many cores are theirs; OpenCV would take all of them
+        cv2.setNumThreads(threads)
     temporary = target.parent / f".tmp-{target.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -23,6 +23,7 @@ from splathead.config import TrainConfig
 from splathead.stages import DEADLINE, TimeLimitReached
 from splathead.training_data import Crop, PairSet, check_crop, epoch_plan
 from splathead.training_device import maybe_compile, peak_memory_mib, training_backend
+from splathead.training_memory import MemoryWatch
 from splathead.training_objective import cosine_rate, forward_loss, validation_rmse_mm
 from splathead.training_state import Progress, TrainingError, TrainingState, training_settings, write_log
 
@@ -45,6 +46,9 @@ class TrainingReport:
     complete: bool
     """False when the time limit ended it"""
     epochs_done: int
+    steps_done: int
+    steps: int
+    """optimiser steps of the whole training"""
     best_epoch: int
     val_rmse_mm: float | None
     """interior RMSE of the kept weights on the validation views; None without validation views"""
@@ -111,13 +115,14 @@ class Trainer:
                 log.info("resumed %s at optimiser step %d of %d", self.checkpoint_path, self.progress.step, self.total_steps)
             else:
                 torch.manual_seed(self.seed)
-            self._lap_start = time.perf_counter()
+            self.memory = MemoryWatch(self.settings, self.device, [pairs for pairs in (self.train, self.val) if pairs])
+            self._lap_start, self._session_steps = time.perf_counter(), 0
             in_time = not self._time_is_up()
             while in_time and self.progress.step < self.total_steps:
                 in_time = self._run_epoch()
             if self._deadline_hit and self.progress.step < self.total_steps:
                 raise TimeLimitReached(f"training: time limit reached at step {self.progress.step} of {self.total_steps}")
-            if not self.state.best:  # stopped before the first validation
+            if not self.state.best or self.progress.step < self.total_steps:  # ended by its limit, steps after a validation
                 self.state.check_finite()
                 self._validate()
             self.network.load_state_dict(self.state.best)
@@ -152,6 +157,7 @@ class Trainer:
             self.step(group)
             self.progress.step += 1
             self.progress.images += self._frames(group) * processes
+            self._watch_memory()
             if self.progress.step % CHECK_EVERY == 0:
                 self._collect_losses(group)
             if self.progress.step % self.steps_per_epoch and self._time_is_up():
@@ -162,6 +168,13 @@ class Trainer:
         self._collect_losses(groups[-1])
         self._end_epoch()
         return not self._time_is_up()
+
+    def _watch_memory(self) -> None:
+        self._session_steps += 1
+        if self._session_steps == 1:
+            self.memory.settle()
+        elif self._session_steps == CHECK_EVERY:
+            self.memory.keep_headroom()
 
     def step(self, group: Sequence[Sequence[Crop]]) -> None:
         """One optimiser step over a group of accumulated batches."""
@@ -247,7 +260,7 @@ class Trainer:
             "train_loss": progress.loss_sum / max(progress.loss_count, 1), "val_rmse_mm": rmse,
             "seconds": round(progress.seconds, 3),
             "images_per_second": round(progress.images / progress.train_seconds, 2),
-            "peak_memory_mib": round(progress.peak_memory_mib, 1),
+            "peak_memory_mib": round(progress.peak_memory_mib, 1), "alloc_retries": self.memory.end_epoch(self.steps_per_epoch),
         })  # fmt: skip
         progress.loss_sum, progress.loss_count = 0.0, 0
         if last or epoch % s.checkpoint_every == 0 or self._time_is_up():
@@ -269,8 +282,11 @@ class Trainer:
         self._lap(training=False)
 
     def _report(self) -> TrainingReport:
+        self._lap(training=False)  # more than the limit that ended it, or it would not count as trained
         p = self.progress
         rate = p.images / p.train_seconds if p.train_seconds else 0.0
         peak = max(p.peak_memory_mib, peak_memory_mib(self.device))
         done, complete = p.step // self.steps_per_epoch, p.step >= self.total_steps
-        return TrainingReport(complete, done, p.best_epoch, p.best_rmse_mm, p.seconds, rate, peak, p.log)
+        return TrainingReport(
+            complete, done, p.step, self.total_steps, p.best_epoch, p.best_rmse_mm, p.seconds, rate, peak, p.log
+        )

@@ -155,6 +155,8 @@ class PairSet:
     """keep the data on the device up to this many bytes"""
     scale: int = field(init=False)
     on_device: bool = field(init=False)
+    nbytes: int = field(init=False)
+    """of the stored data"""
 
     def __post_init__(self) -> None:
         scales = {pair.scale for pair in self.pairs}
@@ -165,10 +167,20 @@ class PairSet:
         total = sum(array.nbytes for maps, _ in stored for array in maps.values())
         total += sum(pair.lr.depth01.nbytes for pair in self.pairs)
         self.on_device = self.device.type == "cpu" or total <= self.resident_bytes
-        place = self.device if self.on_device else torch.device("cpu")
+        self.nbytes = total
         self._corner = [corner for _, corner in stored]
-        self._maps = [{name: torch.from_numpy(array).to(place) for name, array in maps.items()} for maps, _ in stored]
-        self._lr = [torch.from_numpy(pair.lr.depth01).to(place) for pair in self.pairs]
+        self._maps = [{name: torch.from_numpy(array) for name, array in maps.items()} for maps, _ in stored]
+        self._lr = [torch.from_numpy(pair.lr.depth01) for pair in self.pairs]
+        self._place(self.device if self.on_device else torch.device("cpu"))
+
+    def move_to_host(self) -> None:
+        """Keep the data in host memory from now on; batches are the same."""
+        self.on_device = self.device.type == "cpu"
+        self._place(torch.device("cpu"))
+
+    def _place(self, place: torch.device) -> None:
+        self._maps = [{name: tensor.to(place) for name, tensor in maps.items()} for maps in self._maps]
+        self._lr = [tensor.to(place) for tensor in self._lr]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -186,10 +198,10 @@ class PairSet:
     def batch(self, crops: Sequence[Crop], size: int) -> Batch:
         """Assemble crops of ``size`` high-resolution pixels (0 = full frames) on the device, without waiting for it."""
         lr = torch.stack([self._low(crop, size // self.scale) for crop in crops])
-        maps = {name: torch.stack([self._window(name, crop, size) for crop in crops]) for name in self._maps[crops[0].index]}
-        if not self.on_device:  # one pinned copy of the small types; a copy from pageable memory would wait
+        maps = {name: self._windows(name, crops, size) for name in self._maps[crops[0].index]}
+        if not self.on_device:  # pinned, of the small types; a copy from pageable memory would wait
             lr = lr.pin_memory().to(self.device, non_blocking=True)
-            maps = {name: stack.pin_memory().to(self.device, non_blocking=True) for name, stack in maps.items()}
+            maps = {name: stack.to(self.device, non_blocking=True) for name, stack in maps.items()}
         code = maps.pop("code").to(torch.float32)
         target = torch.stack([values * p.gain + p.offset for values, p in zip(code, (self.pairs[c.index] for c in crops))])
         normals = maps.pop(NORMALS, None)
@@ -210,19 +222,23 @@ class PairSet:
         lr = self._lr[crop.index]
         return lr[crop.top : crop.top + side, crop.left : crop.left + side] if side else lr
 
-    def _window(self, name: str, crop: Crop, size: int) -> Tensor:
-        """[H, W] or [H, W, C] of a stored map, zero outside of its box."""
-        stored, (y0, x0) = self._maps[crop.index][name], self._corner[crop.index]
-        height, width = (size, size) if size else self.pairs[crop.index].code.shape
-        top, left = (crop.top * self.scale - y0, crop.left * self.scale - x0) if size else (-y0, -x0)
-        window = torch.zeros((height, width, *stored.shape[2:]), dtype=stored.dtype, device=stored.device)
-        rows, columns = (
-            (max(0, start), min(length, start + extent)) for start, length, extent in
-            ((top, stored.shape[0], height), (left, stored.shape[1], width))
-        )  # fmt: skip
-        if rows[0] < rows[1] and columns[0] < columns[1]:
-            window[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left] = stored[slice(*rows), slice(*columns)]
-        return window
+    def _windows(self, name: str, crops: Sequence[Crop], size: int) -> Tensor:
+        """[B, H, W] or [B, H, W, C] of a stored map, zero outside of its box; pinned where the device must fetch it."""
+        first = self._maps[crops[0].index][name]
+        height, width = (size, size) if size else self.pairs[crops[0].index].code.shape
+        shape = (len(crops), height, width, *first.shape[2:])
+        stack = torch.zeros(shape, dtype=first.dtype, device=first.device, pin_memory=not self.on_device)
+        for window, crop in zip(stack, crops):
+            stored, (y0, x0) = self._maps[crop.index][name], self._corner[crop.index]
+            top, left = (crop.top * self.scale - y0, crop.left * self.scale - x0) if size else (-y0, -x0)
+            rows, columns = (
+                (max(0, start), min(length, start + extent)) for start, length, extent in
+                ((top, stored.shape[0], height), (left, stored.shape[1], width))
+            )  # fmt: skip
+            if rows[0] < rows[1] and columns[0] < columns[1]:
+                part = stored[slice(*rows), slice(*columns)]
+                window[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left] = part
+        return stack
 
 
 def _stored_maps(pair: TrainingPair) -> tuple[dict[str, np.ndarray], tuple[int, int]]:

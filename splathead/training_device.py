@@ -46,7 +46,8 @@ def training_backend(settings: TrainConfig, device: torch.device) -> Iterator[No
     """Set torch's global switches for one training, and put them back afterwards.
 
     cuDNN chooses its fastest algorithms, or with ``deterministic`` only those that repeat to the bit; torch's
-    allocator is capped at ``max_gpu_memory_gb``.
+    allocator is capped at ``max_gpu_memory_gb``. Beside a GPU torch gets one thread of the CPU: what is left to the CPU are
+    small copies, for which one is the fastest, and on a machine that is busy every further one is waited for.
     """
     benchmark, strict = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
     torch.backends.cudnn.benchmark = not settings.deterministic
@@ -54,8 +55,9 @@ def training_backend(settings: TrainConfig, device: torch.device) -> Iterator[No
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         # warn only: 2x2 max pooling is listed as varying, but its windows do not overlap, so nothing is summed in varying order
         torch.use_deterministic_algorithms(True, warn_only=True)
-    fraction = 1.0
+    fraction, threads = 1.0, torch.get_num_threads()
     if device.type == "cuda":
+        torch.set_num_threads(1)
         # the allocator's functions want the index that a plain "cuda" leaves out
         device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         total = torch.cuda.get_device_properties(device).total_memory
@@ -68,6 +70,7 @@ def training_backend(settings: TrainConfig, device: torch.device) -> Iterator[No
     finally:
         torch.backends.cudnn.benchmark = benchmark
         torch.use_deterministic_algorithms(strict)
+        torch.set_num_threads(threads)
         if fraction < 1.0:
             torch.cuda.set_per_process_memory_fraction(1.0, device)
 

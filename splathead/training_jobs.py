@@ -35,6 +35,7 @@ from splathead.stages import (
     finished_fingerprint,
     read_record,
     safe_name,
+    stage_fingerprint,
     take_gpu,
     visible_gpu,
 )
@@ -102,10 +103,16 @@ def training_inputs(config: Config, upstream: str, samples: dict[str, list[Sampl
     """What a training depends on beside its settings: the pairs, and normals that stage 10 prepared."""
     names = {split: [dataclasses.astuple(sample) for sample in found] for split, found in samples.items()}
     extra = {"upstream": upstream, "samples": names}
-    kind = config.train.normal_target if config.train.model.normal_head else ""
-    if kind in PREPARED_NORMALS:
-        extra["normals"] = finished_fingerprint(stage_folder(config, 10) / NORMAL_TARGETS_FOLDER, kind)
+    normals = _prepared_normals(config)
+    if normals:
+        extra["normals"] = finished_fingerprint(normals.parent, normals.name)
     return extra
+
+
+def _prepared_normals(config: Config) -> Path | None:
+    """Folder of the normals that stage 10 prepares for this training; None for one that needs none."""
+    kind = config.train.normal_target if config.train.model.normal_head else ""
+    return stage_folder(config, 10) / NORMAL_TARGETS_FOLDER / kind if kind in PREPARED_NORMALS else None
 
 
 def is_trained(job: TrainingJob) -> bool:
@@ -116,6 +123,35 @@ def is_trained(job: TrainingJob) -> bool:
     info = json.loads(path.read_text()) if path.is_file() else {"complete": True}
     limit = job.config.train.max_seconds
     return info["complete"] or not (limit == 0 or limit > info["seconds"])
+
+
+def finished_part(job: TrainingJob, upstream: str, samples: dict[str, list[Sample]]) -> Stage | None:
+    """The sub-stage of a job that was trained on these data with these settings, None without; nothing is touched.
+
+    Unlike :func:`job_part`, which clears what was trained on others.
+    """
+    record, normals = read_record(job.folder), _prepared_normals(job.config)
+    if record is None or not is_trained(job):
+        return None
+    if normals and (read_record(normals) or {}).get("state") != "done":  # so nothing was trained with them
+        return None
+    extra = training_inputs(job.config, upstream, samples)
+    digest = stage_fingerprint(job.name, training_settings(job.config.train), {}, extra, job.config.seed)
+    return Stage(job.folder, job.name, record) if record["fingerprint"] == digest else None
+
+
+def finished_jobs(
+    jobs: Sequence[TrainingJob], upstream: str, samples: dict[str, list[Sample]]
+) -> tuple[list[TrainingJob], list[Stage]]:
+    """Those of ``jobs`` that are trained, with their sub-stages. Nothing is trained."""
+    found = [(job, part) for job in jobs if (part := finished_part(job, upstream, samples))]
+    return [job for job, _ in found], [part for _, part in found]
+
+
+def left_out_line(stage: str, missing: Sequence[str]) -> str:
+    """What a run with ``--finished_only`` goes without."""
+    what = f"{len(missing)} training{'s that are' if len(missing) > 1 else ' that is'} not finished"
+    return f"{stage}: without {what} ({', '.join(missing)}); a later run trains {'them' if len(missing) > 1 else 'it'}"
 
 
 def train_jobs(
@@ -134,7 +170,11 @@ def train_jobs(
             run(job)
     left = [job.name for job in jobs if not is_trained(job)]
     if left:
-        raise TimeLimitReached(f"time limit reached with {len(left)} of {len(jobs)} trainings left ({', '.join(left[:4])} ...)")
+        some = ", ".join(left[:4]) + (" ..." if len(left) > 4 else "")
+        raise TimeLimitReached(
+            f"time limit reached with {len(left)} of {len(jobs)} trainings left ({some}); run again to go on, or with "
+            "--finished_only for the results of those that are finished"
+        )
     return [Stage(job.folder, job.name, read_record(job.folder)) for job in jobs]
 
 
@@ -241,6 +281,7 @@ def export_training(job: TrainingJob, part: Stage, trainer: Trainer, report: Tra
         dataclasses.replace(row, metric="throughput", unit="1/s", value=report.images_per_second),
         dataclasses.replace(row, metric="peak_memory", unit="MiB", value=report.peak_memory_mib),
         dataclasses.replace(row, metric="parameters", unit="count", value=info["parameters"]),
+        dataclasses.replace(row, metric="steps", unit="count", value=report.steps_done),
         dataclasses.replace(row, **inference, value=cost.seconds),
         dataclasses.replace(row, **inference, metric="peak_memory", unit="MiB", value=cost.peak_mib),
     ]

@@ -134,8 +134,8 @@ def _difference(name: str, old: object, new: object) -> str:
 
 
 def write_log(path: Path, rows: Sequence[dict]) -> None:
-    """Write the training log as CSV, atomically; None becomes an empty cell."""
+    """Write the training log as CSV, atomically; None, and what rows of an older version lack, becomes an empty cell."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["epoch"], lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=list(rows[-1]) if rows else ["epoch"], lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)

@@ -130,6 +130,7 @@ def _training(maker: _Maker) -> None:
         for target in TARGETS:
             key = fixed | {"experiment": "training", "method": name, "target": target, "split": "train"}
             maker.rows.append(ResultRow(metric="parameters", unit="count", value=count, **{**COMMON, **key}))
+            maker.add("steps", "count", 480 if name == "sgnet" else 2000, **key)
             maker.add("seconds", "s", 900, **key)
             maker.add("throughput", "1/s", 60, **key)
             maker.add("peak_memory", "MiB", 5000, **key)

@@ -200,6 +200,41 @@ def test_finished_work_is_kept_and_a_time_limit_resumes(config, monkeypatch):
     assert scores != path.stat().st_mtime_ns
 
 
+def test_ablations_go_on_with_what_is_finished(config, monkeypatch):
+    monkeypatch.delenv("DSINE_DIR", raising=False)
+    partial = replace(config, finished_only=True)
+    for stage in (cross_degradation, normals_and_bits):
+        with pytest.raises(RuntimeError, match="--finished_only: none of the"):
+            stage.run_stage(partial)
+    first = replace(config, cross=CrossConfig(degradations=["area", "8bit"]))
+    cross_degradation.run_stage(first)
+    lines = cross_degradation.run_stage(partial)
+    assert any("without 2 trainings that are not finished (unet-render-bicubic, unet-render-16bit)" in line for line in lines)
+    rows = rows_of(config, 9, "cross_degradation")
+    assert {row.degradation_train for row in rows if row.method == "unet"} == {"area", "8bit"}
+    assert {row.degradation_test for row in rows} == set(config.cross.degradations)
+    record = json.loads((stage_folder(config, 9) / "stage.json").read_text())
+    assert record["state"] == "done" and record["missing"] == ["unet-render-bicubic", "unet-render-16bit"]
+
+    depth_sr.run_stage(config)
+    normals_and_bits.run_stage(partial)  # what stage 06 trained
+    assert {row.method for row in rows_of(config, 10, "normals")} == {"bilinear", "unet_normals_none"}
+    bits = replace(config, ablations=AblationsConfig(normals=["surface"], bits=[6]))
+    normals_and_bits.run_stage(bits)
+    lines = normals_and_bits.run_stage(partial)
+    assert not (stage_folder(config, 10) / "normal_targets" / "splat_bilateral" / "train_00").exists()  # nothing learns them
+    assert any("unet_normals_splat_bilateral-surface-8bit" in line and "not finished" in line for line in lines)
+    assert {row.method for row in rows_of(config, 10, "normals")} == {"bilinear", "unet_normals_none", "unet_normals_surface"}
+    trained = {row.degradation_train for row in rows_of(config, 10, "bits") if row.method == "unet"}
+    assert trained == {"6bit", "8bit"}  # at 8 bits it is the network without normals
+
+    cross_degradation.run_stage(config)
+    rows = rows_of(config, 9, "cross_degradation")
+    assert {row.degradation_train for row in rows if row.method == "unet"} == set(config.cross.degradations)
+    later = json.loads((stage_folder(config, 9) / "stage.json").read_text())
+    assert later["missing"] == [] and later["fingerprint"] != record["fingerprint"]
+
+
 def test_normals_and_bits_without_dsine(config, monkeypatch):
     monkeypatch.delenv("DSINE_DIR", raising=False)
     lines = normals_and_bits.run_stage(config, jobs=1)

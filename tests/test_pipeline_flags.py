@@ -48,6 +48,12 @@ def test_dry_run_prints_one_command_per_stage_that_exists():
         assert (REPOSITORY / script).is_file(), f"{script} does not exist"
 
 
+def test_every_stage_is_told_to_go_on_with_what_is_finished():
+    result = pipeline("--dry-run", "--finished-only", "--only", "6", "9")
+    lines = result.stdout.split("\n")[:-1]
+    assert len(lines) == 2 and all(line.endswith("--finished_only") for line in lines)
+
+
 def test_list_and_errors():
     shown = pipeline("--list")
     assert shown.returncode == 0 and "06_train_depth_sr" in shown.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from conftest import REPOSITORY
 from splathead.config import Config, load_config
 from splathead.subjects.collect import plan_subjects
 from splathead.subjects.importer import find_splats, import_subject
+from splathead.training_jobs import study_jobs
 
 RUNS = {"paper_scan": "lee_perry_smith", "paper_capture": "facelift_sample", "paper_lam": "lam_heads"}
 """Configuration -> folder of its data below <shared>/data"""
@@ -35,6 +37,22 @@ def test_nothing_is_trained_and_the_networks_of_the_study_are_used(name):
     assert config.subjects.map_size // config.render.lr_size == 4
     assert set(config.fuse.methods) <= set(config.train.baselines)
     assert config.evaluate.error_budget == ("surface" in config.evaluate.targets)  # it needs a true surface
+
+
+def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_last():
+    config = study_config("paper")
+    jobs = study_jobs(config, Path("runs"))
+    names = [job.name for job in jobs]
+    essential = {f"{m}-{t}" for m in ("unet", "unet_normals", "srresnet", "edsr", "swinir") for t in ("surface", "render")}
+    assert len(names) == 23 and set(names[:10]) == essential
+    assert names[-3:] == ["sgnet-surface", "sgnet-render", "unet_long-surface"]
+    assert {job.config.train.max_seconds for job in jobs} == {0.0, 150.0}
+    assert all((job.method == "sgnet") == (job.config.train.max_seconds > 0) for job in jobs)
+    assert sorted(n for n in names if n.startswith("unet-")) == sorted(
+        f"unet-{t}{seed}" for t in ("surface", "render") for seed in ("", "+seed1", "+seed2")
+    )
+    data = [(job.config.train.target, job.config.train.normal_target, job.method == "sgnet") for job in jobs]
+    assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 7  # one GPU reads new data so often
 
 
 def test_fits_of_the_scan_are_several_subjects_of_one_person(shared_data):

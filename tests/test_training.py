@@ -265,12 +265,24 @@ def test_a_time_limit_ends_cleanly_and_a_larger_one_resumes(tmp_path, train_pair
     short._time_is_up = lambda: short.progress.step >= 2  # in the middle of the first epoch
     report = short.run()
     assert not report.complete and report.epochs_done == 0 and report.val_rmse_mm is not None
+    assert (report.steps_done, report.steps) == (2, 9)
     again = trainer(folder, train_pairs, val_pairs, replace(SMALL, max_seconds=1e-6))  # spent already
     assert not again.run().complete
     assert again.progress.step == load_checkpoint(again.checkpoint_path)[1]["progress"]["step"] == 2
     rest = trainer(folder, train_pairs, val_pairs)
     assert rest.run().complete
     assert_same(weights_of(whole.network), weights_of(rest.network))
+
+
+def test_the_last_steps_before_a_time_limit_are_validated_too(tmp_path, train_pairs, val_pairs):
+    run = trainer(tmp_path, train_pairs, val_pairs, replace(SMALL, learning_rate=1e-4))
+    run._time_is_up = lambda: run.progress.step >= 5  # two steps after the first validation
+    seen = []
+    validate = run._validate
+    run._validate = lambda: (seen.append(run.progress.step), validate())[1]
+    report = run.run()
+    assert seen == [3, 5] and report.steps_done == 5
+    assert report.val_rmse_mm == pytest.approx(validation_rmse_mm(run.network, val_pairs))
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path, train_pairs):

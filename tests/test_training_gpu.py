@@ -55,8 +55,12 @@ def test_data_on_the_device_and_in_pinned_memory_give_the_same_batches(pairs):
     from splathead.training_data import Crop
 
     crops = [Crop(*entry) for entry in run_plan]
-    for a, b in zip(vars(on_device.batch(crops, 128)).values(), vars(pinned.batch(crops, 128)).values()):
-        assert torch.equal(a, b)
+    first = vars(on_device.batch(crops, 128))
+    on_device.move_to_host()
+    assert not on_device.on_device
+    for other in (pinned, on_device):
+        for a, b in zip(first.values(), vars(other.batch(crops, 128)).values()):
+            assert a is b is None or torch.equal(a, b)
 
 
 def test_deterministic_training_resumes_to_the_bit(tmp_path, pairs):
@@ -85,6 +89,14 @@ def test_more_memory_than_the_cap_is_refused(tmp_path, pairs):
     run = trainer(tmp_path, pairs, replace(SETTINGS, model=ModelConfig(base_ch=64), max_gpu_memory_gb=0.05))
     with pytest.raises(torch.cuda.OutOfMemoryError):
         run.run()
+
+
+def test_a_training_leaves_the_cpu_one_thread(tmp_path, pairs):
+    threads, run, seen = torch.get_num_threads(), trainer(tmp_path, pairs), []
+    step = run.step
+    run.step = lambda group: (seen.append(torch.get_num_threads()), step(group))
+    run.run()
+    assert set(seen) == {1} and torch.get_num_threads() == threads
 
 
 def test_throughput_is_measured(pairs):

@@ -116,6 +116,77 @@ def test_time_limit_ends_between_steps_and_resumes(config, no_deadline):
         assert digests[0] == digests[1]
 
 
+def only(config: Config, *names: str) -> Config:
+    """The configuration with some of its trainings."""
+    jobs = study_jobs(config, stage_folder(config, 6))
+    return replace(config, trainings=[entry for job, entry in zip(jobs, config.trainings) if job.name in names])
+
+
+def stage_06(config: Config) -> dict:
+    return json.loads((stage_folder(config, 6) / "stage.json").read_text())
+
+
+def test_a_study_goes_on_with_the_trainings_that_are_finished(config, no_deadline):
+    with pytest.raises(RuntimeError, match=r"--finished_only: none of the 4 trainings of 06_train_depth_sr is finished"):
+        depth_sr.run_stage(replace(config, finished_only=True))
+    short = only(config, "unet-surface", "unet-render")
+    depth_sr.run_stage(short)
+    no_deadline.set(1e-3)
+    with pytest.raises(TimeLimitReached, match=r"2 of 4 trainings left \(unet-surface\+seed1, wide-surface\); .*finished_only"):
+        depth_sr.run_stage(config)
+    no_deadline.set(0)
+    assert stage_06(config)["state"] == "running"
+    with pytest.raises(RuntimeError, match="has not finished"):
+        depth_evaluation.run_stage(config)
+    checkpoint = stage_folder(config, 6) / "wide-surface" / "checkpoint.safetensors"
+    checkpoint.parent.mkdir(exist_ok=True)
+    checkpoint.write_text("half a training")
+
+    lines = depth_sr.run_stage(replace(config, finished_only=True))
+    assert any("without 2 trainings that are not finished (unet-surface+seed1, wide-surface)" in line for line in lines)
+    first = stage_06(config)
+    assert first["state"] == "done" and first["missing"] == ["unet-surface+seed1", "wide-surface"]
+    assert checkpoint.read_text() == "half a training"
+    checkpoint.unlink()
+    depth_evaluation.run_stage(config)
+    scored = stage_folder(config, 7) / "depth.csv"
+    assert {(r.method, r.seed) for r in read_results(scored) if r.method in ("unet", "wide")} == {("unet", 0)}
+    before = json.loads((scored.parent / "stage.json").read_text())["fingerprint"]
+
+    depth_sr.run_stage(config)  # trains the rest
+    assert stage_06(config)["missing"] == [] and stage_06(config)["fingerprint"] != first["fingerprint"]
+    depth_evaluation.run_stage(config)
+    assert json.loads((scored.parent / "stage.json").read_text())["fingerprint"] != before
+    assert {(r.method, r.seed) for r in read_results(scored) if r.method in ("unet", "wide")} == {
+        ("unet", 0), ("unet", 1), ("wide", 0),
+    }  # fmt: skip
+
+
+def test_what_was_trained_with_other_settings_is_not_finished_and_its_predictions_go(config):
+    depth_sr.run_stage(config)
+    weights = stage_folder(config, 6) / "wide-surface" / "model.safetensors"
+    config.trainings[3]["learning_rate"] = 1e-3
+    depth_sr.run_stage(replace(config, finished_only=True))
+    assert stage_06(config)["missing"] == ["wide-surface"] and weights.is_file()  # cleared when it is trained, not before
+    assert "wide-surface" not in {method.folder for method in predicted_methods(config)}
+
+
+def test_a_training_that_its_own_limit_ended_counts_and_says_its_steps(config):
+    config.trainings = [{"method": "capped", "max_seconds": 1e-6}, {"method": "unet"}]
+    lines = depth_sr.run_stage(config)
+    info = json.loads((stage_folder(config, 6) / "capped-surface" / "model.json").read_text())
+    assert not info["complete"] and (info["steps_done"], info["steps"]) == (0, 4)
+    assert any("ended by train.max_seconds after 0 of 4 steps" in line for line in lines)
+    rows = {row.metric: row.value for row in read_results(stage_folder(config, 6) / "capped-surface" / "training.csv")}
+    assert rows["steps"] == 0
+    assert stage_06(config)["state"] == "done" and stage_06(config)["missing"] == []
+    assert "capped-surface" in {method.folder for method in predicted_methods(config)}
+    config.trainings[0]["max_seconds"] = 0.0  # a larger limit goes on
+    depth_sr.run_stage(config)
+    info = json.loads((stage_folder(config, 6) / "capped-surface" / "model.json").read_text())
+    assert info["complete"] and info["steps_done"] == 4
+
+
 def test_items_stop_at_the_time_limit(tmp_path, no_deadline):
     stage = Stage.open(tmp_path, "01_things", {})
     no_deadline.set(1e-6)

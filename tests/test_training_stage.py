@@ -79,7 +79,8 @@ def test_predictions_of_every_method_with_sidecars(config):
     assert info["target"] == "surface" and info["complete"] and info["epochs_done"] == 2 and info["seconds"] > 0
     assert prediction(config, "unet")[1].source.endswith(f"target surface from 8bit input, weights {info['sha256'][:16]}")
     rows = {row.metric: row for row in read_results(stage_folder(config, 6) / "unet" / "training.csv")}
-    assert set(rows) == {"seconds", "throughput", "peak_memory", "parameters"}
+    assert set(rows) == {"seconds", "throughput", "peak_memory", "parameters", "steps"}
+    assert rows["steps"].value == info["steps_done"] == info["steps"] > 0
     assert rows["parameters"].value == info["parameters"] and rows["seconds"].method == "unet"
 
 

@@ -16,7 +16,8 @@ from splathead.maps.fill import extend_depth
 from splathead.maps.normals import normals_from_depth
 from splathead.metrics.zones import compute_zones
 from splathead.models.interpolation import upsample_depth, upsample_mask
-from splathead.models.variational import VariationalSettings, variational_depth
+from splathead.models.variational import VariationalSettings, _Problem, variational_depth
+from splathead.models.variational_kernels import apply_energy, conjugate_gradients, dot
 from splathead.synthetic import synthetic_view
 from splathead.training_data import LowResolutionInput, prepare_input
 
@@ -97,6 +98,51 @@ def test_agrees_with_a_slow_dense_solver(scale):
     assert np.ptp(reference) > 5  # of a surface that is anything but flat
     outside = ~inside
     np.testing.assert_array_equal(ours[outside], upsample_depth(depth01, scale, "bilinear")[outside])
+
+
+def bending_rows(inside: np.ndarray, cells: np.ndarray, factor: int, jump: float) -> np.ndarray:
+    """One row [H * W] for each stencil of the energy, by loops."""
+    rows, value = [], np.kron(cells, np.ones((factor, factor)))
+    shapes = (({(0, 0): 1, (0, 1): -2, (0, 2): 1}, 1), ({(0, 0): 1, (1, 0): -2, (2, 0): 1}, 1),
+              ({(0, 0): 1, (0, 1): -1, (1, 0): -1, (1, 1): 1}, 2))  # fmt: skip
+    for terms, weight in shapes:
+        for y, x in np.ndindex(inside.shape):
+            pixels = [(y + dy, x + dx) for dy, dx in terms]
+            if any(p[0] >= inside.shape[0] or p[1] >= inside.shape[1] or not inside[p] for p in pixels):
+                continue
+            if np.ptp([value[p] for p in pixels]) <= jump:
+                row = np.zeros(inside.shape)
+                for p, coefficient in zip(pixels, terms.values()):
+                    row[p] = coefficient * factor * np.sqrt(weight)
+                rows.append(row.ravel())
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_kernels_are_the_matrix_of_the_energy(factor):
+    rng = np.random.default_rng(factor)
+    cells, known = rng.normal(0, 8, (7, 6)), rng.random((7, 6)) < 0.8
+    inside = np.kron(known, np.ones((factor, factor), bool)) | (rng.random((7 * factor, 6 * factor)) < 0.1)
+    problem = _Problem.build(cells, known, inside, factor, 12.0, 100.0)
+    rows = bending_rows(inside, cells, factor, 12.0)
+    everywhere = bending_rows(inside, cells, factor, np.inf)
+    assert 0 < len(rows) < len(everywhere)  # some stencils span a jump
+    pull = np.where(known & (rng.random(known.shape) < 0.5), 3.0, 0.0)
+    spread = np.kron(np.eye(cells.size), np.ones(factor**2)) / factor**2  # cell means, of pixels in the cells' order
+    order = np.arange(inside.size).reshape(7, factor, 6, factor).transpose(0, 2, 1, 3).ravel()
+    means = np.zeros((cells.size, inside.size))
+    means[:, order] = spread
+    matrix = rows.T @ rows + factor**2 * means.T @ np.diag(pull.ravel()) @ means
+    z, out = np.where(inside, rng.normal(size=inside.shape), 0.0), np.full(inside.shape, np.nan)
+    energy = apply_energy(z, problem.stencils, pull, out)
+    np.testing.assert_allclose(out.ravel(), matrix @ z.ravel(), rtol=0, atol=1e-11)
+    np.testing.assert_allclose(energy, z.ravel() @ matrix @ z.ravel(), rtol=1e-12)
+    np.testing.assert_allclose(dot(z.ravel(), out.ravel()), energy, rtol=1e-12)
+    share = known.sum() / inside.sum()
+    np.testing.assert_allclose(problem.diagonal.ravel(), (rows**2).sum(0) + 100.0 * share**2, atol=1e-11)
+    right_side = (matrix @ z.ravel()).reshape(z.shape)
+    solved = conjugate_gradients(right_side, problem.diagonal, problem.stencils, pull, 2000, 1e-24)
+    np.testing.assert_allclose(matrix @ solved.ravel(), right_side.ravel(), atol=1e-8)
 
 
 def prepare_like(values01: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     trials = [
         Trial.of_network(_network(config, target, trained, tested), weights[job.name])
         for (target, trained), job in trainings.items()
+        if job.name in weights
         for tested in degradations
     ]
     trials += [Trial(Method(f"bilinear@{name}", "bilinear", name, degradation_test=name)) for name in degradations]

@@ -12,9 +12,16 @@ from splathead.checkpoints import load_weights
 from splathead.config import Config
 from splathead.evaluation.views import Method
 from splathead.samples import STAGE_NAMES, Sample, input_stage, list_samples, stage_folder
-from splathead.stages import Stage, finished_fingerprint, read_record, record_group, safe_name, stage_fingerprint
-from splathead.training_jobs import WEIGHTS_NAME, TrainingJob, is_trained, make_job, train_jobs, training_inputs
-from splathead.training_state import training_settings
+from splathead.stages import Stage, finished_fingerprint, record_group, safe_name
+from splathead.training_jobs import (
+    WEIGHTS_NAME,
+    TrainingJob,
+    finished_jobs,
+    finished_part,
+    left_out_line,
+    make_job,
+    train_jobs,
+)
 
 NO_NORMALS = "none"
 
@@ -45,6 +52,8 @@ class Ablation:
     """the first N subjects of each split; 0 = all"""
     parts: list[Stage] = field(default_factory=list)
     """finished sub-stages"""
+    missing: list[str] = field(default_factory=list)
+    """trainings that ``finished_only`` goes without"""
 
     @property
     def folder(self) -> Path:
@@ -71,7 +80,7 @@ class Ablation:
 
     def record(self, *, done: bool) -> None:
         """Write the stage's ``stage.json`` over its sub-stages."""
-        record_group(self.config.run_folder, self.name, self.parts, [STAGE_NAMES[5]], done=done)
+        record_group(self.config.run_folder, self.name, self.parts, [STAGE_NAMES[5]], done=done, missing=self.missing)
 
 
 def unet_job(config: Config, number: int, target: str, lr_input: str, normals: str = NO_NORMALS) -> TrainingJob:
@@ -88,7 +97,8 @@ def unet_job(config: Config, number: int, target: str, lr_input: str, normals: s
 def train_networks(ablation: Ablation, jobs: Sequence[TrainingJob]) -> dict[str, Path]:
     """Weights of every job by its name: of stage 06 where it trained exactly the same network, else trained here.
 
-    Raises TimeLimitReached when ``--time_limit`` ended it before all are trained.
+    With ``config.finished_only`` nothing is trained: weights of what is finished, and RuntimeError when nothing is. Raises
+    TimeLimitReached when ``--time_limit`` ended it before all are trained.
     """
     upstream, samples = ablation.upstream(), ablation.training_samples()
     weights, missing = {}, {}
@@ -99,6 +109,14 @@ def train_networks(ablation: Ablation, jobs: Sequence[TrainingJob]) -> dict[str,
         else:
             print(f"{ablation.name}: {job.name} is {found.name} of {STAGE_NAMES[6]}")
             weights[job.name] = found / WEIGHTS_NAME
+    if ablation.config.finished_only:
+        found, parts = finished_jobs(list(missing.values()), upstream, samples)
+        weights |= {job.name: job.folder / WEIGHTS_NAME for job in found}
+        ablation.parts += parts
+        ablation.missing = [job.name for job in jobs if job.name not in weights]
+        if not weights:
+            raise RuntimeError(f"--finished_only: none of the {len(jobs)} trainings of {ablation.name} is finished")
+        return weights
     if missing:
         ablation.parts += train_jobs(list(missing.values()), upstream, samples, force=ablation.force)
     return weights | {name: job.folder / WEIGHTS_NAME for name, job in missing.items()}
@@ -106,20 +124,17 @@ def train_networks(ablation: Ablation, jobs: Sequence[TrainingJob]) -> dict[str,
 
 def trained_by_stage_06(job: TrainingJob, upstream: str, samples: dict[str, list[Sample]]) -> Path | None:
     """Folder of the finished training of stage 06 with this job's settings, seed and data; None when there is none."""
-    extra = training_inputs(job.config, upstream, samples)
     parent = stage_folder(job.config, 6)
     for path in sorted(parent.glob(f"*/{WEIGHTS_NAME}")):
         twin = dataclasses.replace(job, name=path.parent.name, parent=parent)
-        # as Stage.open makes it, without opening: that would clear a training of other settings
-        digest = stage_fingerprint(twin.name, training_settings(job.config.train), {}, extra, job.config.seed)
-        if (read_record(twin.folder) or {}).get("fingerprint") == digest and is_trained(twin):
+        if finished_part(twin, upstream, samples):
             return twin.folder
     return None
 
 
 def training_lines(ablation: Ablation, weights: dict[str, Path]) -> list[str]:
-    """One line for each network: parameters, time, error on val."""
-    lines = []
+    """One line for each network: parameters, time, error on val; and one for those that are left out."""
+    lines = [left_out_line(ablation.name, ablation.missing)] if ablation.missing else []
     for name, path in weights.items():
         info = json.loads(path.with_suffix(".json").read_text())
         rmse = "" if info["val_rmse_mm"] is None else f", interior RMSE {info['val_rmse_mm']:.3f} mm on val"

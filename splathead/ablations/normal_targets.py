@@ -30,7 +30,8 @@ MAP_NAMES = ("normal", "rgb", "mask")
 
 
 def prepare_normal_targets(ablation: Ablation, sources: Sequence[str]) -> None:
-    """Make the normals of every training view for those of ``sources`` that need it; finished heads are skipped.
+    """Make the normals of every training view for those of ``sources`` that need it; finished heads are skipped, and with
+    ``config.finished_only`` everything that is not made yet.
 
     Raises RuntimeError when stage 04 is not finished, TimeLimitReached when ``--time_limit`` ended it.
     """
@@ -55,6 +56,8 @@ def _prepare(ablation: Ablation, source: str, settings: dict, work: Callable, jo
     part = Stage.open(parent, source, settings, extra=extra, force=ablation.force)
     part.record["inputs"] = {STAGE_NAMES[4]: extra["upstream"]}
     if not part.finished:
+        if config.finished_only:  # what learns them is not trained either
+            return
         part.run_items(functools.partial(work, items), items, jobs=jobs, unit="head", gpus=gpus)
         part.close()
     ablation.parts.append(part)

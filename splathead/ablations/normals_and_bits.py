@@ -44,14 +44,16 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     lines += [*training_lines(ablation, weights)]
 
     methods = {key: _normals_method(config, *key) for key in normals}
-    trials = [Trial.of_network(methods[key], weights[job.name]) for key, job in normals.items()]
+    trials = [Trial.of_network(methods[key], weights[job.name]) for key, job in normals.items() if job.name in weights]
     trials.append(Trial(Method("bilinear", "bilinear", config.train.lr_input)))
     rows = score_trials(ablation, NORMALS, trials, list(dict.fromkeys(target for target, _ in normals)))
     order = list({method.name: method for method in methods.values()}.values())
     lines += [*summary_lines(rows, COLUMNS, order), f"{ablation.name}: {len(rows)} rows in {NORMALS}.csv"]
 
     trials = [Trial(_bilinear_method(n)) for n in sorted({n for _, n in bits})]
-    trials += [Trial.of_network(_bits_method(config, *key), weights[job.name]) for key, job in bits.items()]
+    trials += [
+        Trial.of_network(_bits_method(config, *key), weights[job.name]) for key, job in bits.items() if job.name in weights
+    ]
     rows = score_trials(ablation, BITS, trials, list(dict.fromkeys(target for target, _ in bits)))
     for title, found in blocks(rows, "rmse"):
         lines += ["", f"interior RMSE by the bits of the input, {title}", *matrix_lines(found, line=lambda row: row.method)]

@@ -384,6 +384,8 @@ class Config:
     """auto | cpu | cuda"""
     time_limit: float = 0.0
     """seconds after which a stage stops starting new work and ends; run it again to resume; 0 = no limit"""
+    finished_only: bool = False
+    """stages 06, 09 and 10 train nothing and go on with the trainings that are finished; a later run trains the rest"""
     runs_dir: str = "runs"
     jobs: int = 0
     """subjects processed in parallel; 0 = one per core"""

@@ -12,7 +12,7 @@ of that costs nothing; outside the cost is soft, because a classic rasterisation
 
 Solved by a semi-smooth Newton method (Qi and Sun, Mathematical Programming 1993) with conjugate gradients, from the
 low-resolution grid to the high-resolution one (cascadic multigrid, Bornemann and Deuflhard 1996). One core, float64,
-the same bytes every time.
+the same bytes every time. What is done for every pixel is compiled (:mod:`splathead.models.variational_kernels`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import sparse
 
 from splathead.maps.fill import extend_depth
 from splathead.metrics.zones import bounding_box
 from splathead.models.interpolation import upsample_depth, upsample_mask
+from splathead.models.variational_kernels import XX, XY, YY, apply_energy, conjugate_gradients, dot, find_stencils
+
+CG_GOAL = 1e-6
+"""Conjugate gradients end at this share of the first residual's square"""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,7 @@ def variational_depth(
         start = _enlarge(surface, inside, factor // (factors[level - 1] if level else 1))
         inside = upsample_mask(known, factor) | np.kron(known, np.ones((factor, factor), bool))
         problem = _Problem.build(cells, known, inside, factor, jump, settings.hinge)
-        surface = np.where(inside, 0.0, start)
-        surface[inside] = _solve(problem, start[inside], settings)
+        surface = np.where(inside, _solve(problem, np.where(inside, start, 0.0), settings), start)
     corner = tuple(slice(side.start * scale, side.stop * scale) for side in box)
     result[corner][inside] = (surface[inside] * step01).astype(np.float32)
     return result
@@ -100,105 +102,88 @@ def _enlarge(surface: np.ndarray, inside: np.ndarray, factor: int) -> np.ndarray
 
 @dataclass(frozen=True)
 class _Problem:
-    """E over the N pixels of a grid with ``factor`` pixels to a cell's side: z'Bz / 2 + hinge / 2 * excess^2 (E halved)."""
+    """E over a grid [H, W] with ``factor`` pixels to a cell's side: z'Bz / 2 + hinge / 2 * excess^2 (E halved)."""
 
-    bending: sparse.csr_matrix  # [N, N]
-    means: sparse.csr_matrix  # [M, N]
-    decoded: np.ndarray  # [M]
+    stencils: np.ndarray  # [H, W] uint8, see variational_kernels
+    diagonal: np.ndarray  # [H, W] what conjugate gradients divide by: B's diagonal and the pull of a cell that is out
+    decoded: np.ndarray  # [h, w]
+    known: np.ndarray  # [h, w] bool, cells whose means count
     hinge: float
 
     @classmethod
     def build(
         cls, cells: np.ndarray, known: np.ndarray, inside: np.ndarray, factor: int, jump: float, hinge: float
     ) -> _Problem:
-        """Matrices for the cells [h, w] (in code steps) and the pixels ``inside`` [h * factor, w * factor]."""
-        index = np.full(inside.shape, -1)
-        index[inside] = np.arange(np.count_nonzero(inside))
-        blocks = index.reshape(known.shape[0], factor, known.shape[1], factor).transpose(0, 2, 1, 3)[known]
-        members = blocks.reshape(len(blocks), -1)
-        rows = np.repeat(np.arange(len(members)), members.shape[1])
-        share = np.full(members.size, 1 / members.shape[1])
-        means = sparse.csr_matrix((share, (rows, members.ravel())), shape=(len(members), index.max() + 1))
-        return cls(_bending(cells, index, factor, jump), means, cells[known], hinge)
+        """For the cells [h, w] (in code steps) and the pixels ``inside`` [h * factor, w * factor]."""
+        stencils = find_stencils(inside, cells, factor, jump)
+        share = np.count_nonzero(known) / np.count_nonzero(inside)
+        return cls(stencils, _bending_diagonal(stencils, factor) + hinge * share**2, cells, known, hinge)
+
+    @property
+    def factor(self) -> int:
+        """Pixels to a cell's side."""
+        return self.stencils.shape[0] // self.decoded.shape[0]
+
+    def means(self, z: np.ndarray) -> np.ndarray:
+        """Means [h, w] of the cells."""
+        height, width = self.decoded.shape
+        return z.reshape(height, self.factor, width, self.factor).mean(axis=(1, 3))
 
     def excess(self, mean: np.ndarray) -> np.ndarray:
-        """By how much means [M] leave their interval, with sign."""
+        """By how much means [h, w] leave their interval, with sign; 0 where nothing is known."""
         difference = mean - self.decoded
-        return difference - np.clip(difference, -0.5, 0.5)
+        return np.where(self.known, difference - np.clip(difference, -0.5, 0.5), 0.0)
+
+    def bend(self, z: np.ndarray) -> np.ndarray:
+        """B z [H, W]."""
+        out = np.empty_like(z)
+        apply_energy(z, self.stencils, np.zeros_like(self.decoded), out)
+        return out
 
 
-def _bending(cells: np.ndarray, index: np.ndarray, factor: int, jump: float) -> sparse.csr_matrix:
-    """Matrix [N, N] of the bending energy over the stencils whose pixels all have an ``index`` and span no jump."""
-    value = np.kron(cells, np.ones((factor, factor)))
-    parts = []
-    for offsets, coefficients, weight in _STENCILS:
-        height, width = (n - max(o[axis] for o in offsets) for axis, n in enumerate(index.shape))
-        pixels = np.stack([index[dy : dy + height, dx : dx + width].ravel() for dy, dx in offsets])
-        level = np.stack([value[dy : dy + height, dx : dx + width].ravel() for dy, dx in offsets])
-        pixels = pixels[:, (pixels >= 0).all(0) & (np.ptp(level, axis=0) <= jump)]
-        entries = np.broadcast_to(np.array(coefficients)[:, None] * (np.sqrt(weight) * factor), pixels.shape)
-        rows = np.broadcast_to(np.arange(pixels.shape[1]), pixels.shape)
-        parts.append(sparse.csr_matrix((entries.ravel(), (rows.ravel(), pixels.ravel())), (pixels.shape[1], index.max() + 1)))
-    stacked = sparse.vstack(parts, format="csr")
-    return (stacked.T @ stacked).tocsr()
+def _bending_diagonal(stencils: np.ndarray, factor: int) -> np.ndarray:
+    """Diagonal [H, W] of the bending energy's matrix."""
+    diagonal = np.zeros(stencils.shape)
+    for bit, weight, offsets in _DIAGONAL:
+        found = (stencils & bit > 0) * float(weight * factor**2)
+        for dy, dx, square in offsets:
+            height, width = stencils.shape[0] - dy, stencils.shape[1] - dx
+            diagonal[dy:, dx:] += square * found[:height, :width]
+    return diagonal
 
 
-_STENCILS = (
-    (((0, 0), (0, 1), (0, 2)), (1.0, -2.0, 1.0), 1.0),
-    (((0, 0), (1, 0), (2, 0)), (1.0, -2.0, 1.0), 1.0),
-    (((0, 0), (0, 1), (1, 0), (1, 1)), (1.0, -1.0, -1.0, 1.0), 2.0),
+_DIAGONAL = (
+    (XX, 1, ((0, 0, 1), (0, 1, 4), (0, 2, 1))),
+    (YY, 1, ((0, 0, 1), (1, 0, 4), (2, 0, 1))),
+    (XY, 2, ((0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1))),
 )
-"""(row, column) of each pixel, its coefficient; weight in the energy: z_xx, z_yy, z_xy"""
+"""Stencil, its weight in the energy, and of each pixel row, column and squared coefficient"""
 
 
 def _solve(problem: _Problem, start: np.ndarray, settings: VariationalSettings) -> np.ndarray:
-    """Minimiser [N] by Newton steps over the cells that leave their interval, from ``start`` [N]."""
-    z, mean = start.copy(), problem.means @ start
-    diagonal = problem.bending.diagonal() + problem.hinge / (problem.means.shape[1] / problem.means.shape[0]) ** 2
+    """Minimiser [H, W] by Newton steps over the cells that leave their interval, from ``start`` [H, W]."""
+    z, mean, pixels = start.copy(), problem.means(start), problem.factor**2
+    block = np.ones((problem.factor, problem.factor))
     for _ in range(settings.newton_steps):
         excess = problem.excess(mean)
-        gradient = problem.bending @ z + problem.hinge * (problem.means.T @ excess)
-        active = problem.means[np.flatnonzero(excess)]
-        step = _conjugate_gradients(problem, active, -gradient, diagonal, settings.cg_steps)
-        mean_step, bent = problem.means @ step, problem.bending @ step
-        length = _line_search(problem, mean, mean_step, _dot(z, bent), _dot(step, bent))
+        gradient = problem.bend(z) + np.kron(excess * (problem.hinge / pixels), block)
+        pull = np.where(excess != 0, problem.hinge / pixels, 0.0)
+        step = conjugate_gradients(-gradient, problem.diagonal, problem.stencils, pull, settings.cg_steps, CG_GOAL)
+        mean_step, bent = problem.means(step), problem.bend(step)
+        slope, curvature = dot(z.ravel(), bent.ravel()), dot(step.ravel(), bent.ravel())
+        length = _line_search(problem, mean, mean_step, slope, curvature)
         z, mean = z + length * step, mean + length * mean_step
         if length * np.abs(step).max() < settings.tolerance:
             break
     return z
 
 
-def _conjugate_gradients(
-    problem: _Problem, active: sparse.csr_matrix, right_side: np.ndarray, diagonal: np.ndarray, steps: int
-) -> np.ndarray:
-    """About the solution [N] of (B + hinge * active' active) x = right_side, preconditioned by the diagonal."""
-    x, r = np.zeros_like(right_side), right_side.copy()
-    scaled = r / diagonal
-    p, product = scaled.copy(), _dot(r, scaled)
-    goal = 1e-6 * product
-    for _ in range(steps):
-        if product <= goal:
-            break
-        image = problem.bending @ p + problem.hinge * (active.T @ (active @ p))
-        length = product / _dot(p, image)
-        x += length * p
-        r -= length * image
-        scaled = r / diagonal
-        before, product = product, _dot(r, scaled)
-        p = scaled + (product / before) * p
-    return x
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> float:
-    """Not by BLAS, whose order of summation depends on its number of threads."""
-    return float(np.einsum("i,i->", a, b))
-
-
 def _line_search(problem: _Problem, mean: np.ndarray, mean_step: np.ndarray, slope: float, curvature: float) -> float:
     """The step length at which E is smallest: a root of its derivative, which is piecewise linear and rises."""
 
     def derivative(t: float) -> float:
-        return slope + t * curvature + problem.hinge * _dot(mean_step, problem.excess(mean + t * mean_step))
+        excess = problem.excess(mean + t * mean_step)
+        return slope + t * curvature + problem.hinge * dot(mean_step.ravel(), excess.ravel())
 
     low, high = 0.0, 1.0
     while derivative(high) < 0 and high < 64:

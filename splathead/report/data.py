@@ -62,7 +62,7 @@ METRIC_LABELS = {
     "hausdorff_95": "Hausdorff 95 %", "precision": "precision", "recall": "recall", "f_score": "F",
     "f_score_auc": "area under F", "normal_consistency": "normal consistency", "consistency": "view disagreement",
     "consistency_conflict": "view conflicts", "peak_memory": "peak memory", "gaussians": "Gaussians",
-    "throughput": "images", "parameters": "parameters",
+    "throughput": "images", "parameters": "parameters", "steps": "steps",
 }  # fmt: skip
 
 @dataclass(frozen=True)
@@ -206,6 +206,7 @@ def unit_label(metric: str, unit: str) -> str:
 
 _DECIMALS = {
     "psnr": 2, "normal_error": 2, "seconds": 2, "throughput": 1, "peak_memory": 0, "gaussians": 0, "faces": 0, "parameters": 0,
+    "steps": 0,
 }  # fmt: skip
 _PERCENT = {"coverage", "interval_violation", "consistency_conflict"}
 

@@ -92,12 +92,13 @@ def heldout_table(results: Results) -> Table | None:
 
 def training_table(results: Results) -> Table | None:
     """Size and cost of each trained network."""
-    chosen = results.where(split="train", metric=("parameters", "seconds", "throughput", "peak_memory"))
+    names = ("parameters", "steps", "seconds", "throughput", "peak_memory")
+    chosen = results.where(split="train", metric=names)
     if len(chosen.distinct("target")) > 1:  # a study's networks are trained once for each target
         named = (replace(row, method=f"{method_label(row)} for {row.target}") for row in chosen.rows)
         chosen = Results(tuple(named))
     note = "Training of this run's networks; images are frames per second (crops by their pixels)."
-    columns = [Column(name) for name in ("parameters", "seconds", "throughput", "peak_memory")]
+    columns = [Column(name) for name in names if len(chosen.where(metric=name))]
     return build_table("training", "Training", note, chosen, columns)
 
 

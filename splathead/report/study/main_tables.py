@@ -121,7 +121,8 @@ def cost_table(study: Study) -> Table | None:
     train, apply = {"experiment": "training"}, {"experiment": "inference"}
     groups = [
         ("training", [
-            GridColumn("parameters", train), GridColumn("seconds", train, label="time", factor=1 / 60, unit="min"),
+            GridColumn("parameters", train), *([GridColumn("steps", train)] if len(rows.where(metric="steps")) else []),
+            GridColumn("seconds", train, label="time", factor=1 / 60, unit="min"),
             GridColumn("throughput", train), GridColumn("peak_memory", train, label="memory"),
         ]),
         ("one 1024 map", [
