@@ -20,6 +20,8 @@ from test_facelift import FAKE_INFERENCE
 from splathead.cameras import orbit_camera
 from splathead.enhance import EnhanceOptions, enhance
 from splathead.enhance.mesh import find_holes
+from splathead.enhance.view_choice import choose_views
+from splathead.enhance.views import EnhancedView, depth_map_of
 from splathead.fusion import FusedMesh, load_mesh
 from splathead.gaussians import Gaussians
 from splathead.images import DepthEncoding, load_depth_png, write_png
@@ -211,3 +213,29 @@ def test_the_script_ends_with_one_sentence_for_a_broken_file(tmp_path):
     done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and "broken.ply" in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_views_of_the_inside_are_left_out_of_the_mesh_and_no_others(tmp_path):
+    gaussians = splatted_ellipsoid()
+    face = gaussians.select(gaussians.means[:, 2] > 0)  # a mask without a back of the head
+    save_gaussians_ply(tmp_path / "mask.ply", face)
+    options = {**SMALL, "views": 8}
+    lines = enhance(tmp_path / "mask.ply", tmp_path / "out", EnhanceOptions(**options))["understood"]
+    (note,) = [line for line in lines if "left out of the mesh" in line]
+    assert "yaw+180_el+10 (sees the inside" in note and "yaw+000" not in note and "yaw+040" not in note
+    save_gaussians_ply(tmp_path / "head.ply", gaussians)
+    lines = enhance(tmp_path / "head.ply", tmp_path / "whole", EnhanceOptions(**options))["understood"]
+    assert not any("left out" in line for line in lines)
+
+
+def test_a_view_that_contradicts_the_others_is_left_out():
+    cameras = [orbit_camera(yaw, 0.0, 256) for yaw in (0.0, 20.0, 40.0)]
+    views = []
+    for camera, behind in zip(cameras, (0.0, 0.0, 12.0)):
+        depth = ellipsoid_depth(camera)
+        mask = depth > 0
+        found = depth_map_of(camera, np.where(mask, depth + behind, 0), mask, "test")
+        views.append(EnhancedView(camera, found, found, mask.astype(np.float32), None))
+    kept, lines = choose_views(views, 300.0)
+    assert [view.camera.name for view in kept] == [camera.name for camera in cameras[:2]]
+    assert len(lines) == 1 and f"{cameras[2].name} (contradicts" in lines[0]

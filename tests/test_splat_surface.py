@@ -104,7 +104,8 @@ def dense_minimum(maps: SplatMaps, settings: SplatSurfaceSettings) -> np.ndarray
         right.append(np.log(start[pixel]))
     for (y, x), k in index.items():
         for other, axis in (((y, x + 1), 0), ((y + 1, x), 1)):
-            if other not in index or abs(start[other] - start[y, x]) >= settings.jump:
+            least = settings.jump + settings.jump_spreads * np.sqrt(min(maps.variance[other], maps.variance[y, x]))
+            if other not in index or abs(start[other] - start[y, x]) >= least:
                 continue
             slopes, cosines = [], []
             for pixel in ((y, x), other):
@@ -124,7 +125,7 @@ def dense_minimum(maps: SplatMaps, settings: SplatSurfaceSettings) -> np.ndarray
 
 
 def test_pixels_without_a_normal_keep_their_depth():
-    maps, truth = splat_maps(noise_mm=1.0)
+    maps, _ = splat_maps(noise_mm=1.0)
     bare = SplatMaps(maps.depth, maps.variance, np.zeros_like(maps.normal), maps.mask, maps.camera)
     np.testing.assert_allclose(splat_surface(bare)[maps.mask], maps.depth[maps.mask], rtol=1e-6)
     assert not splat_surface(maps)[~maps.mask].any()

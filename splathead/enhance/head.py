@@ -31,6 +31,12 @@ class Head:
     scale: str
     """metric, or nominal where the size is a guess"""
 
+    @property
+    def diagonal_mm(self) -> float:
+        """Of the box around the visible Gaussians."""
+        low, high = visible_extent(self.gaussians)
+        return float(np.linalg.norm(high - low))
+
 
 def read_head(path: Path, options: EnhanceOptions) -> Head:
     """The head of a splat file. Errors: those of :func:`splathead.splat_files.load_splats`."""

@@ -16,6 +16,7 @@ from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_dep
 from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
 from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
 from splathead.enhance.options import EnhanceOptions
+from splathead.enhance.view_choice import choose_views
 from splathead.enhance.views import EnhancedView, enhance_views, method_name
 from splathead.enhance.write import RESULT_NAME, Result, write_result
 from splathead.inputs import detect
@@ -113,11 +114,12 @@ def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: 
     report_lines(head.lines)
     with clock.step("views"):
         views, removed = enhance_views(head, options, options.jobs or core_count())
+        fit, left_out = choose_views(views, head.diagonal_mm)
     with clock.step("mesh"):
-        mesh, dropped = fused_mesh(views, options, enhanced=True)
-        before, _ = fused_mesh(views, options, enhanced=False)
-    report_lines([*removed, *dropped])
-    lines = [*head.lines, *removed, *dropped]
+        mesh, dropped = fused_mesh(fit, options, enhanced=True)
+        before, _ = fused_mesh(fit, options, enhanced=False)
+    report_lines([*removed, *left_out, *dropped])
+    lines = [*head.lines, *removed, *left_out, *dropped]
     return Result(kind, method_name(options), head.scale, lines, views, mesh, find_holes(mesh), before, head.gaussians)
 
 

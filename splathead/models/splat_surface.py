@@ -46,7 +46,9 @@ class SplatSurfaceSettings:
     smoothness: float = 40.0
     """weight of the normals: they decide over distances of sqrt(smoothness) pixels, depth over longer ones"""
     jump: float = 4.0
-    """neighbouring pixels whose depth differs by more are different surfaces, in the depth's unit"""
+    """neighbouring pixels whose depth differs by more than this, in the depth's unit, plus ``jump_spreads`` spreads, are
+    different surfaces: where the Gaussians agree on no depth, a few millimetres are noise"""
+    jump_spreads: float = 0.5
     steps: int = 200
     """conjugate gradient steps, at most"""
     tolerance: float = 1e-6
@@ -81,7 +83,7 @@ def splat_surface(maps: SplatMaps, settings: SplatSurfaceSettings | None = None)
     spread = np.sqrt(np.maximum(maps.variance[box].astype(np.float64), 0))
     start = np.where(mask, np.maximum(depth - settings.shift * spread, 0.1 * depth), 1.0)
     slopes = _log_slopes(maps.normal[box].astype(np.float64), camera)
-    differences, wanted, weight = _edges(start, mask, slopes, settings)
+    differences, wanted, weight = _edges(start, spread, mask, slopes, settings)
     log_start = np.log(start[mask])
     scaled = differences.T @ sparse.diags(settings.smoothness * weight)
     matrix = (scaled @ differences + sparse.identity(len(log_start))).tocsr()
@@ -117,7 +119,7 @@ def _log_slopes(normal: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def _edges(
-    depth: np.ndarray, mask: np.ndarray, slopes: np.ndarray, settings: SplatSurfaceSettings
+    depth: np.ndarray, spread: np.ndarray, mask: np.ndarray, slopes: np.ndarray, settings: SplatSurfaceSettings
 ) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
     """Differences between neighbours [E, N], the slope wanted of each [E] and its weight [E]."""
     index = np.full(mask.shape, -1)
@@ -127,7 +129,8 @@ def _edges(
         a, b = (np.s_[:, :-1], np.s_[:, 1:]) if axis else (np.s_[:-1], np.s_[1:])
         slope = (slopes[a][..., 1 - axis] + slopes[b][..., 1 - axis]) / 2
         with np.errstate(invalid="ignore"):
-            good = mask[a] & mask[b] & (np.abs(depth[b] - depth[a]) < settings.jump)
+            least = settings.jump + settings.jump_spreads * np.minimum(spread[a], spread[b])
+            good = mask[a] & mask[b] & (np.abs(depth[b] - depth[a]) < least)
             good &= np.abs(slope) * depth[a] < settings.jump  # NaN compares false
         first.append(index[a][good])
         second.append(index[b][good])
