@@ -239,3 +239,20 @@ def test_a_view_that_contradicts_the_others_is_left_out():
     kept, lines = choose_views(views, 300.0)
     assert [view.camera.name for view in kept] == [camera.name for camera in cameras[:2]]
     assert len(lines) == 1 and f"{cameras[2].name} (contradicts" in lines[0]
+
+
+def test_units_of_a_depth_map_are_millimetres_where_their_size_is_given(tmp_path):
+    camera = orbit_camera(0.0, 0.0, 64)
+    truth = ellipsoid_depth(camera)
+    np.save(tmp_path / "metres.npy", truth / 1000)
+    enhance(tmp_path / "metres.npy", tmp_path / "out", EnhanceOptions(hfov=50.0, scale_mm=1000.0, **{**SMALL, "views": 8}))
+    found = load_depth_png(tmp_path / "out" / "depth.png")
+    assert found.encoding.unit == "mm" and abs(found.encoding.near - truth[truth > 0].min()) < 0.5
+    mask = truth > 0
+    encoding = DepthEncoding.from_depth(truth / 1000, mask, 8, "scene")
+    write_png(tmp_path / "codes.png", encoding.encode(truth / 1000, mask))
+    options = EnhanceOptions(
+        near=encoding.near, far=encoding.far, hfov=50.0, scale_mm=1000.0, **{**SMALL, "views": 8}
+    )
+    enhance(tmp_path / "codes.png", tmp_path / "codes", options)
+    assert abs(load_depth_png(tmp_path / "codes" / "depth.png").encoding.near - truth[mask].min()) < 1.0

@@ -20,13 +20,15 @@ ASPECT_TOLERANCE = 0.01
 
 def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]]:
     """The user's map, and what was understood. Errors: those of :func:`splathead.depth_files.load_depth`."""
-    reading = None
+    reading, unit_mm = None, options.scale_mm
+    near, far = (value if value is None or not unit_mm else value * unit_mm for value in (options.near, options.far))
     if options.given("values", "white_is_near", "scale_mm"):
-        unit = "mm" if options.scale_mm else "scene"
-        reading = DepthReading(values=options.values, white_is_near=options.white_is_near, unit=unit)
-    depth_map = load_depth(path, options.near, options.far, options.hfov, reading)
-    if options.scale_mm and depth_map.encoding.unit == "scene":
-        raise ValueError(f"{path}: --scale_mm of a depth map in scene units, expected near and far in millimetres instead")
+        of_codes = near is not None  # then near and far carry the scale
+        reading = DepthReading(
+            values=options.values, white_is_near=options.white_is_near, unit="mm" if unit_mm else "scene",
+            scale=None if of_codes or not unit_mm else unit_mm,
+        )  # fmt: skip
+    depth_map = load_depth(path, near, far, options.hfov, reading)
     encoding, camera = depth_map.encoding, depth_map.camera
     lines = [
         f"depth map of {camera.width}x{camera.height} pixels, {encoding.bits}-bit code, depth {encoding.near:.6g} to "
