@@ -73,6 +73,7 @@ def fit_capture(path: Path, options: EnhanceOptions, work: Path) -> Head:
 
     Errors as :func:`splathead.subjects.capture.find_captures`; ValueError for a folder with several captures.
     """
+    from splathead.ply import load_gaussians_ply
     from splathead.reconstruction import fit_subject, held_out_scores
     from splathead.samples import stage_folder
     from splathead.subjects.capture import capture_subject, find_captures
@@ -82,7 +83,7 @@ def fit_capture(path: Path, options: EnhanceOptions, work: Path) -> Head:
         raise ValueError(f"{path}: {len(found)} captures ({', '.join(list(found)[:3])} ...), expected the folder of one")
     name, folder = next(iter(found.items()))
     config = _capture_config(path, options, work)
-    capture_subject(folder, stage_folder(config, 1) / name, config)
+    understood = capture_subject(folder, stage_folder(config, 1) / name, config).lines
     preset = config.reconstruct.fit.presets[0]
     target = stage_folder(config, 2) / name / preset
     target.mkdir(parents=True, exist_ok=True)
@@ -90,9 +91,9 @@ def fit_capture(path: Path, options: EnhanceOptions, work: Path) -> Head:
     fit_subject(config, f"{name}/{preset}", target)
     scores = held_out_scores(config, name, target / "gaussians.ply")
     psnr = [view["psnr"] for view in scores.values() if isinstance(view, dict) and "psnr" in view]
-    head = read_head(target / "gaussians.ply", EnhanceOptions())
-    line = f"capture fitted: {np.mean(psnr):.1f} dB on {len(psnr)} views left out" if psnr else "capture fitted"
-    return Head(head.gaussians, [line, *head.lines], "metric" if options.scale_mm else "nominal")
+    gaussians = load_gaussians_ply(target / "gaussians.ply")
+    fitted = f"fitted: {len(gaussians):,} Gaussians, {np.mean(psnr):.1f} dB on {len(psnr)} views that the fit did not see"
+    return Head(gaussians, [*understood, fitted], "metric" if options.scale_mm else "nominal")
 
 
 def _capture_config(path: Path, options: EnhanceOptions, work: Path) -> Config:
