@@ -53,8 +53,8 @@ def run() -> None:
         if flags.publish:
             print("published " + ", ".join(map(str, build.publish(config, EVAL_FOLDER))))
     if flags.readme:
-        build.update_readme(Path(flags.readme), load_results(files), config.name)
-        print(f"results block of {flags.readme} updated")
+        build.update_readme(Path(flags.readme), load_results(files), config.name, flags.readme_block)
+        print(f"{flags.readme_block} block of {flags.readme} updated")
 
 
 def make_paper(config: Config) -> None:
@@ -70,7 +70,7 @@ def make_paper(config: Config) -> None:
     print(f"{len(paths)} tables, figures and numbers of {name} in {folder.resolve()}, claims in {paths[-1]}")
     if flags.readme:
         figures = os.path.relpath(folder / "figures", Path(flags.readme).parent)
-        build.replace_results_block(Path(flags.readme), readme_block(study, folder / "figures", Path(figures).as_posix()))
+        build.replace_block(Path(flags.readme), readme_block(study, folder / "figures", Path(figures).as_posix()))
         print(f"results block of {flags.readme} updated")
 
 

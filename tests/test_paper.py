@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 from synthetic_study import write_study
 
 from splathead.config import load_config
-from splathead.report.build import README_BEGIN, README_END
+from splathead.report.build import README_BLOCK
 from splathead.report.claims import claims_csv, judge_all
 from splathead.report.study.build import build_study, readme_block, study_tables
 from splathead.report.study.data import load_study
@@ -115,7 +115,8 @@ def test_committed_tables_and_numbers_are_those_of_the_results(tex):
 @needs_results
 def test_readme_block_is_that_of_the_results():
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    block = text[text.index(README_BEGIN) + len(README_BEGIN) : text.index(README_END)].strip()
+    begin, end = f"<!-- {README_BLOCK}:begin -->", f"<!-- {README_BLOCK}:end -->"
+    block = text[text.index(begin) + len(begin) : text.index(end)].strip()
     assert block == readme_block(load_study(EVAL, "paper"), PAPER / "figures", "paper/figures").strip()
 
 

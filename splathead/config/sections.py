@@ -368,7 +368,9 @@ class ReportConfig:
     publish: bool = False
     """also copy the run's result files to eval/<name>_*.csv"""
     readme: str = ""
-    """also write the main tables between the results markers of this Markdown file"""
+    """also write the main tables into this Markdown file, between two markers"""
+    readme_block: str = "results"
+    """markers <!-- NAME:begin --> and <!-- NAME:end -->"""
 
 
 @dataclass

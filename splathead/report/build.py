@@ -24,7 +24,8 @@ from splathead.stages import read_record
 from splathead.subjects.splits import freeze_splits
 
 REPORTED_STAGES = (2, 4, 6, 7, 8, 9, 10, 11)
-README_BEGIN, README_END = "<!-- results:begin -->", "<!-- results:end -->"
+README_BLOCK = "results"
+"""Name of the README's block of main results: it stands between two markers ``<!-- results:begin -->``, ``... end -->``"""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,25 +114,26 @@ def publish(config: Config, eval_folder: Path) -> list[Path]:
     return list(targets.values())
 
 
-def update_readme(path: Path, results: Results, name: str) -> None:
-    """Replace the README's block between the results markers by the main tables of ``results``."""
+def update_readme(path: Path, results: Results, name: str, block: str = README_BLOCK) -> None:
+    """Replace one of the README's blocks by the main tables of ``results``."""
     wanted = ("main_surface_all", "main_render_all", "fused", "heldout")
     blocks = [markdown(table) for table in all_tables(results) if table.key.removesuffix("_fractions") in wanted]
     if not blocks:
         raise ValueError(f"{path}: the results of {name!r} hold no main table to show")
     intro = f"Measured by `configs/{name}.yaml`; made by `scripts/12_make_tables.py --readme`, not by hand."
-    replace_results_block(path, "\n".join([intro, "", *blocks]))
+    replace_block(path, "\n".join([intro, "", *blocks]), block)
 
 
-def replace_results_block(path: Path, content: str) -> None:
-    """Put ``content`` between the results markers of a Markdown file, and change nothing else."""
+def replace_block(path: Path, content: str, block: str = README_BLOCK) -> None:
+    """Put ``content`` between the markers of a block of a Markdown file, and change nothing else."""
     path = Path(path)
     text = path.read_text(encoding="utf-8")
-    pattern = re.compile(re.escape(README_BEGIN) + ".*?" + re.escape(README_END), flags=re.S)
+    begin, end = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), flags=re.S)
     if len(pattern.findall(text)) != 1:
-        raise ValueError(f"{path}: expected exactly one block {README_BEGIN} ... {README_END}")
-    block = f"{README_BEGIN}\n\n{content}\n{README_END}"
-    write_text(path, pattern.sub(lambda _: block, text))
+        raise ValueError(f"{path}: expected exactly one block {begin} ... {end}")
+    filled = f"{begin}\n\n{content}\n{end}"
+    write_text(path, pattern.sub(lambda _: filled, text))
 
 
 def finished_stages(config: Config) -> list[str]:
