@@ -70,8 +70,11 @@ def make_paper(config: Config) -> None:
     print(f"{len(paths)} tables, figures and numbers of {name} in {folder.resolve()}, claims in {paths[-1]}")
     if flags.readme:
         figures = os.path.relpath(folder / "figures", Path(flags.readme).parent)
-        build.replace_block(Path(flags.readme), readme_block(study, folder / "figures", Path(figures).as_posix()))
-        print(f"results block of {flags.readme} updated")
+        block = readme_block(study, folder / "figures", Path(figures).as_posix())
+        if block:
+            build.replace_block(Path(flags.readme), block)
+        state = "updated" if block else f"left as it is: {name} has no main table yet"
+        print(f"results block of {flags.readme} {state}")
 
 
 if __name__ == "__main__":

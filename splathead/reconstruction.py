@@ -197,10 +197,13 @@ def _estimate(config: Config, pairs: list[tuple[str, float]]) -> Estimate:
 
 
 def _row(config: Config, preset: str, metric: str, estimate: Estimate) -> ResultRow:
+    from splathead.devices import raster_device
+
     commit, dirty = git_state()
+    device = str(raster_device(config.device, config.render.backend))  # where the fit ran
     return ResultRow(
         experiment="reconstruction", dataset=config.subjects.source, fit=preset, method="3dgs",
         views="held_out" if metric in ("psnr", "ssim", "lpips") else "", metric=metric, unit=SUMMARY_UNITS[metric],
         value=estimate.value, ci_low=estimate.ci_low, ci_high=estimate.ci_high, n=estimate.n, seed=config.seed,
-        device=device_name(), commit=commit, dirty=dirty, config_hash=fingerprint(config.reconstruct),
+        device=device_name(device), commit=commit, dirty=dirty, config_hash=fingerprint(config.reconstruct),
     )  # fmt: skip

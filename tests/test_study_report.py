@@ -323,8 +323,7 @@ def test_script_without_arguments_makes_the_paper_or_says_what_is_missing(tmp_pa
 def test_readme_block_needs_a_main_table(study, tmp_path):
     assert "### Depth against true surface" in readme_block(study, tmp_path, "paper/figures")
     write_results(tmp_path / "paper_bits.csv", study.kinds["bits"].rows)
-    with pytest.raises(ValueError, match="no main table"):
-        readme_block(load_study(tmp_path, "paper"), tmp_path, "paper/figures")
+    assert readme_block(load_study(tmp_path, "paper"), tmp_path, "paper/figures") == ""  # the README keeps its block
 
 
 def test_nothing_made_up_is_committed():
