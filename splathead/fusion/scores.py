@@ -94,11 +94,14 @@ def _group_rows(
         "device": device_name(), "commit": commit, "dirty": dirty, "config_hash": config_hash,
     }  # fmt: skip
     values: dict[tuple[str, ...], list[tuple[str, float]]] = defaultdict(list)
+    infos = {subject: subject_info(config, subject) for subject, _ in found}
+    together = "+".join(sorted({info["source"] for info in infos.values()}))
     for subject, records in found:
-        info = subject_info(config, subject)
+        info = infos[subject]
         for record in records:
-            key = (info["source"], info["split"], *(record[name] for name in ("metric", "threshold", "unit", "target")))
-            values[key].append((info["identity"], record["value"]))
+            for dataset in dict.fromkeys((info["source"], together)):  # heads of several models also count as one data set
+                key = (dataset, info["split"], *(record[name] for name in ("metric", "threshold", "unit", "target")))
+                values[key].append((info["identity"], record["value"]))
     rows = []
     for key, pairs in values.items():
         identities, numbers = zip(*pairs)

@@ -117,7 +117,8 @@ def publish(config: Config, eval_folder: Path) -> list[Path]:
 def update_readme(path: Path, results: Results, name: str, block: str = README_BLOCK) -> None:
     """Replace one of the README's blocks by the main tables of ``results``."""
     wanted = ("main_surface_all", "main_render_all", "fused", "heldout")
-    blocks = [markdown(table) for table in all_tables(results) if table.key.removesuffix("_fractions") in wanted]
+    tables = all_tables(without_parts(results))
+    blocks = [markdown(table) for table in tables if table.key.removesuffix("_fractions") in wanted]
     if not blocks:
         raise ValueError(f"{path}: the results of {name!r} hold no main table to show")
     intro = f"Measured by `configs/{name}.yaml`; made by `scripts/12_make_tables.py --readme`, not by hand."
