@@ -56,7 +56,7 @@ def make_result(out: Path, *, size: int = 128, name: str = "head.ply", understoo
         "method": "variational", "unit": "mm", "scale": "metric", "near": float(front.min()), "far": float(front.max()),
         "views": [{"name": view.camera.name, "yaw_deg": yaw} for view, yaw in zip(after, YAWS)],
         "mesh": {
-            "faces": len(mesh.faces), "vertices": len(mesh.vertices), "watertight": False, "holes": 2, "largest_hole_mm": 12.34,
+            "faces": len(mesh.faces), "vertices": len(mesh.vertices), "watertight": False, "holes": 2, "largest_hole": 12.34,
         },
         "files": {**files, "splats": "splats.ply", "report": "report.html"}, "seconds": {"render": 1.25, "fuse": 2.5},
     })  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import subprocess
@@ -19,10 +18,12 @@ from test_facelift import FAKE_INFERENCE
 
 from splathead.cameras import orbit_camera
 from splathead.enhance import EnhanceOptions, enhance
+from splathead.enhance.head import Head
 from splathead.enhance.mesh import find_holes
 from splathead.enhance.view_choice import choose_views
-from splathead.enhance.views import EnhancedView, depth_map_of
+from splathead.enhance.views import EnhancedView, depth_map_of, view_cameras
 from splathead.fusion import FusedMesh, load_mesh
+from splathead.fusion.poisson import load_open3d
 from splathead.gaussians import Gaussians
 from splathead.images import DepthEncoding, load_depth_png, write_png
 from splathead.metrics.surface import Surface
@@ -125,6 +126,18 @@ def test_a_depth_map_loses_its_steps(tmp_path):
     assert mesh.vertices[:, 2].max() < 0 and mesh.colours is not None  # +Z towards the camera, which looks along -Z
 
 
+def test_cameras_stand_back_for_what_is_larger_than_a_head():
+    points = torch.tensor([[-100.0, -225.0, -100.0], [100.0, 225.0, 100.0], [0.0, 0.0, 0.0]]).repeat(50, 1)
+    zeros = torch.zeros(len(points), 3)
+    quaternions = torch.tensor([[1.0, 0, 0, 0]]).repeat(len(points), 1)
+    tall = Gaussians(points, zeros, quaternions, torch.full((len(points),), 5.0), zeros[:, None], unit="mm")
+    cameras = view_cameras(Head(tall, [], "metric"), EnhanceOptions(**{**SMALL, "views": 16}))
+    for camera in cameras:
+        pixels, z = camera.project(points.double().numpy())
+        assert (z > 0).all() and (pixels >= 0).all() and (pixels <= 128).all()
+    assert np.linalg.norm(cameras[0].position) > 486.0
+
+
 def test_holes_are_counted_and_measured():
     vertices, faces = ellipsoid_mesh(3)
     mesh = FusedMesh(np.float32(vertices), np.int32(faces))
@@ -137,7 +150,7 @@ def test_holes_are_counted_and_measured():
 
 def test_a_closed_mesh_where_open3d_can_be_loaded(splats, tmp_path):
     try:
-        importlib.import_module("splathead.fusion.poisson")._open3d()
+        load_open3d()
     except RuntimeError as error:
         pytest.skip(str(error))
     record = enhance(splats, tmp_path / "out", EnhanceOptions(watertight=True, **{**SMALL, "views": 8}))
@@ -177,6 +190,13 @@ def test_results_are_replaced_and_other_folders_are_not_touched(splats, tmp_path
     options = EnhanceOptions(method="raw", **{**SMALL, "views": 1})
     assert enhance(splats, out, options)["method"] == "raw" == enhance(splats, out, options)["method"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "thesis.txt"]  # nothing temporary is left
+    (out / "notes.txt").write_text("mine too")
+    with pytest.raises(ValueError, match=r"holds other files \(notes.txt\)"):
+        enhance(splats, out, options)
+    (out / "notes.txt").unlink()
+    with pytest.raises(ValueError, match="which would be replaced"):
+        enhance(out / "splats.ply", out, options)
+    assert (out / "splats.ply").is_file()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +204,7 @@ def test_results_are_replaced_and_other_folders_are_not_touched(splats, tmp_path
     [
         ({"near": 1.0}, "--near does not go with"),
         ({"kind": "depth"}, r"my_head\.ply"),
-        ({"method": "nothing.safetensors"}, "nothing.safetensors"),
+        ({"method": "nothing.safetensors"}, "--method nothing.safetensors: no such file"),
     ],
 )
 def test_what_does_not_fit_the_input_is_one_sentence(splats, tmp_path, options, message):
@@ -200,6 +220,7 @@ def test_what_does_not_fit_the_input_is_one_sentence(splats, tmp_path, options, 
         ({"up": "w"}, "--up 'w', expected one of auto, x"),
         ({"method": "magic"}, "--method 'magic', expected auto"),
         ({"resolution": 10}, "--resolution 10, expected 64 to 4096"),
+        ({"resolution": 254}, "--resolution 254, expected a multiple of 4"),
     ],
 )
 def test_options_out_of_range_say_the_range(options, message):
@@ -244,8 +265,9 @@ def test_a_view_that_contradicts_the_others_is_left_out():
 def test_units_of_a_depth_map_are_millimetres_where_their_size_is_given(tmp_path):
     camera = orbit_camera(0.0, 0.0, 64)
     truth = ellipsoid_depth(camera)
-    np.save(tmp_path / "metres.npy", truth / 1000)
-    enhance(tmp_path / "metres.npy", tmp_path / "out", EnhanceOptions(hfov=50.0, scale_mm=1000.0, **{**SMALL, "views": 8}))
+    np.save(tmp_path / "metres.npy", np.where(truth > 0, truth / 1000, np.float32(1e10)))
+    options = EnhanceOptions(hfov=50.0, scale_mm=1000.0, no_surface=(1e10,), **{**SMALL, "views": 8})
+    enhance(tmp_path / "metres.npy", tmp_path / "out", options)
     found = load_depth_png(tmp_path / "out" / "depth.png")
     assert found.encoding.unit == "mm" and abs(found.encoding.near - truth[truth > 0].min()) < 0.5
     mask = truth > 0

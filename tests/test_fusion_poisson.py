@@ -8,7 +8,7 @@ from analytic_surfaces import HEAD_AXES_MM, ellipsoid_mesh
 from test_enhance import splatted_ellipsoid
 
 from splathead.config import Config
-from splathead.fusion.poisson import _open3d, poisson_mesh, poisson_of_gaussians
+from splathead.fusion.poisson import load_open3d, poisson_mesh, poisson_of_gaussians
 from splathead.fusion.stage import list_items
 from splathead.metrics.surface import Surface
 from splathead.subjects.base import vertex_normals
@@ -19,7 +19,7 @@ def _needs_open3d(request):
     if "refused" in request.node.name:
         return
     try:
-        _open3d()
+        load_open3d()
     except RuntimeError as error:
         pytest.skip(str(error))
 

@@ -14,7 +14,7 @@ from splathead.images import DepthMap
 from splathead.maps.normals import normals_from_depth
 from splathead.prediction import interpolate_depth
 
-DEPTH_OPTIONS = ("near", "far", "hfov", "rgb", "values", "white_is_near")
+DEPTH_OPTIONS = ("near", "far", "hfov", "rgb", "values", "white_is_near", "no_surface")
 ASPECT_TOLERANCE = 0.01
 
 
@@ -22,10 +22,11 @@ def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]
     """The user's map, and what was understood. Errors: those of :func:`splathead.depth_files.load_depth`."""
     reading, unit_mm = None, options.scale_mm
     near, far = (value if value is None or not unit_mm else value * unit_mm for value in (options.near, options.far))
-    if options.given("values", "white_is_near", "scale_mm"):
+    if options.given("values", "white_is_near", "no_surface", "scale_mm"):
         of_codes = near is not None  # then near and far carry the scale
         reading = DepthReading(
             values=options.values, white_is_near=options.white_is_near, unit="mm" if unit_mm else "scene",
+            no_surface=options.no_surface,
             scale=None if of_codes or not unit_mm else unit_mm,
         )  # fmt: skip
     depth_map = load_depth(path, near, far, options.hfov, reading)

@@ -50,6 +50,8 @@ class EnhanceOptions:
     """depth map: what its numbers are: depth | normalised (near to far) | inverse (disparity); empty = by its type"""
     white_is_near: bool = False
     """depth map: the largest number is the nearest depth"""
+    no_surface: tuple[float, ...] = (0.0,)
+    """depth map: stored numbers that mean "nothing here" (1e10, inf or nan, say)"""
     seed: int = 0
     jobs: int = 0
     """processes; 0 = one per core"""
@@ -67,6 +69,8 @@ class EnhanceOptions:
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"--{name} {getattr(self, name)}, expected {low:g} to {high:g}")
+        if self.resolution % 4:
+            raise ValueError(f"--resolution {self.resolution}, expected a multiple of 4")
 
     def _check(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.view_choice import choose_views
 from splathead.enhance.views import EnhancedView, enhance_views, method_name
-from splathead.enhance.write import RESULT_NAME, Result, write_result
+from splathead.enhance.write import FILES, RESULT_NAME, Result, write_result
 from splathead.inputs import detect
 from splathead.metrics.zones import HEAD_DIAGONAL_MM
 from splathead.stages import fingerprint_path
@@ -45,10 +43,11 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
     ``out`` appears when everything is done; a result of an earlier call there is replaced, anything else is an error.
     Raises FileNotFoundError, ValueError or RuntimeError with one sentence that names the file.
     """
-    path, out, options = Path(path), Path(out), options or EnhanceOptions()
+    path, out, options = Path(path), Path(out).resolve(), options or EnhanceOptions()
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    _check_target(out)
+    _check_files(options)
+    _check_target(out, path)
     kind, reason = _kind(path, options)
     misplaced = options.given(*DEPTH_OPTIONS) if kind != "depth" else options.given("watertight", "views", "up", "front")
     if misplaced:
@@ -64,25 +63,36 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
         source = {"path": path.name, "sha256": _digest(path)}
         record = write_result(folder, result, source, clock)
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(Path(temporary, "replaced"))
         folder.rename(out)
     return record
 
 
-def _check_target(out: Path) -> None:
+def _check_files(options: EnhanceOptions) -> None:
+    """What options name must be there, and what they need must load, before minutes of work."""
+    weights = Path(options.method) if options.method.endswith(".safetensors") else None
+    for name, path in (("method", weights), ("rgb", options.rgb)):
+        if path is not None and not path.is_file():
+            raise FileNotFoundError(f"--{name} {path}: no such file")
+    if options.watertight:
+        from splathead.fusion.poisson import load_open3d
+
+        load_open3d()
+
+
+def _check_target(out: Path, source: Path) -> None:
+    """``out`` may be new, empty, or a result of ours and nothing else, as it will be replaced."""
     if not out.exists():
         return
     if not out.is_dir():
         raise ValueError(f"{out}: a file, expected a folder to write into")
-    if any(out.iterdir()) and not _is_result(out):
-        raise ValueError(f"{out}: holds other files, expected an empty folder or a result of an earlier call")
-
-
-def _is_result(folder: Path) -> bool:
-    try:
-        return "understood" in json.loads((folder / RESULT_NAME).read_text())
-    except (OSError, ValueError):
-        return False
+    ours = {RESULT_NAME, "views", *FILES.values(), *(Path(name).with_suffix(".json").name for name in FILES.values())}
+    found = {entry.name for entry in out.iterdir()}
+    if found and not (RESULT_NAME in found and found <= ours):
+        others = ", ".join(sorted(found - ours)[:3]) or "no result.json of ours"
+        raise ValueError(f"{out}: holds other files ({others}), expected an empty folder or a result of an earlier call")
+    if source.resolve().is_relative_to(out):
+        raise ValueError(f"{source}: lies in {out}, which would be replaced; expected another --out")
 
 
 def _kind(path: Path, options: EnhanceOptions) -> tuple[str, str]:
@@ -120,7 +130,8 @@ def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: 
         before, _ = fused_mesh(fit, options, enhanced=False)
     report_lines([*removed, *left_out, *dropped])
     lines = [*head.lines, *removed, *left_out, *dropped]
-    return Result(kind, method_name(options), head.scale, lines, views, mesh, find_holes(mesh), before, head.gaussians)
+    fused = [view.camera.name for view in fit]
+    return Result(kind, method_name(options), head.scale, lines, views, fused, mesh, find_holes(mesh), before, head.gaussians)
 
 
 def _load(path: Path, kind: str, options: EnhanceOptions, work: Path) -> Head:
@@ -142,7 +153,8 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
         before = depth_mesh(view.before, view.rgb, jump, options.faces)
     method = "variational" if options.method == "auto" else options.method
     scale = "metric" if depth_map.encoding.unit == "mm" else "nominal"
-    return Result(kind, method, scale, [*lines, *done], [view], mesh, find_holes(mesh), before, None)
+    fused = [view.camera.name]
+    return Result(kind, method, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), before, None)
 
 
 def _jump(view: EnhancedView) -> float:

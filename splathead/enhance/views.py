@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from splathead.cameras import MM_PER_UNIT, RIG_HFOV_DEG, RIG_RADIUS_UNITS, Camera, orbit_camera
+from splathead.cameras import MM_PER_UNIT, RIG_RADIUS_UNITS, Camera, orbit_camera
 from splathead.config import Config
 from splathead.enhance.head import Head
 from splathead.enhance.options import EnhanceOptions
 from splathead.fusion import DepthView
 from splathead.images import DepthEncoding, DepthMap
+from splathead.maps.degrade import STUDY_DEGRADATIONS
 from splathead.maps.render_subject import NORMAL_SCALE, render_maps
 from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, splat_confidence, splat_surface
 from splathead.subjects.importer import visible_extent
@@ -53,14 +53,21 @@ class EnhancedView:
 
 def view_cameras(head: Head, options: EnhanceOptions) -> list[Camera]:
     """Cameras around the head, at FaceLift's distance, or farther away where the head would not fit into the picture."""
-    extent = np.abs(np.stack(visible_extent(head.gaussians))).max(0)
-    needed = MARGIN * float(np.linalg.norm(extent)) / math.sin(math.radians(RIG_HFOV_DEG / 2))
+    low, high = visible_extent(head.gaussians)
+    corners = np.stack(np.meshgrid(*zip(low, high)), axis=-1).reshape(-1, 3)
     radius = RIG_RADIUS_UNITS * MM_PER_UNIT
-    if np.linalg.norm(extent[[0, 2]]) > radius / 2 or extent[1] > radius / 2:  # no head of usual size
-        radius = max(radius, needed)
-    return [
-        orbit_camera(yaw, elevation, options.resolution, radius=radius) for yaw, elevation in DIRECTIONS[: options.views]
-    ]
+    while True:
+        cameras = [
+            orbit_camera(yaw, elevation, options.resolution, radius=radius) for yaw, elevation in DIRECTIONS[: options.views]
+        ]
+        if all(_in_picture(camera, corners) for camera in cameras):
+            return cameras
+        radius *= MARGIN
+
+
+def _in_picture(camera: Camera, points: np.ndarray) -> bool:
+    pixels, z = camera.project(points)
+    return bool((z > 0).all() and (pixels >= 0).all() and (pixels <= (camera.width, camera.height)).all())
 
 
 def enhance_views(head: Head, options: EnhanceOptions, jobs: int) -> tuple[list[EnhancedView], list[str]]:
@@ -71,7 +78,7 @@ def enhance_views(head: Head, options: EnhanceOptions, jobs: int) -> tuple[list[
     config.render.backend = options.backend
     device = raster_device(config.device, options.backend)
     gaussians = head.gaussians.to(device)
-    low_too = method_name(options) != "splat_surface"
+    low_too = method_name(options) not in ("splat_surface", "raw")
     cameras = view_cameras(head, options)
     pairs, removed = [], 0
     for camera in tqdm(cameras, desc="render", unit="view", dynamic_ncols=True):
@@ -145,7 +152,10 @@ def low_resolution_method(source: DepthMap, scale: int, name: str, guides: dict 
     missing = [guide for guide in network.guides if guide not in (guides or {})]
     if missing:
         raise ValueError(f"{name}: this network needs {', '.join(missing)} of the same view, which this input does not have")
-    bits = int(network.info["lr_input"].removesuffix("bit"))
+    lr_input = network.info["lr_input"]
+    if lr_input in STUDY_DEGRADATIONS:
+        raise ValueError(f"{name}: a network for {lr_input} input, which is made from full-resolution depth; expected <n>bit")
+    bits = int(lr_input.removesuffix("bit"))
     return network.predict(source if source.encoding.bits == bits else requantised(source, bits), guides)
 
 
@@ -169,4 +179,4 @@ def _enhance_view(camera: Camera, high: dict, low: dict | None, *, method: Metho
     alpha = high["alpha"].astype(np.float32)
     confidence = np.where(mask, splat_confidence(splat_maps(camera, high), alpha), 0)
     rgb = np.clip(high["rgb"] / np.maximum(alpha, 1 / 255)[..., None] + 0.5, 0, 255).astype(np.uint8)
-    return EnhancedView(camera, before, replace(after, camera=camera), confidence, rgb)
+    return EnhancedView(camera, before, after, confidence, rgb)

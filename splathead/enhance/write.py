@@ -39,6 +39,8 @@ class Result:
     scale: str
     understood: list[str]
     views: list[EnhancedView]
+    fused: list[str]
+    """names of the views that the mesh is made of"""
     mesh: FusedMesh
     holes: Holes
     mesh_before: FusedMesh
@@ -97,16 +99,19 @@ def _record(folder: Path, result: Result, source: dict, clock: Clock) -> dict:
 
     encoding = result.views[0].after.encoding
     views = [
-        {"name": view.camera.name, "yaw_deg": round(camera_yaw_elevation(view.camera)[0], 3) if result.gaussians else 0.0}
+        {
+            "name": view.camera.name, "fused": view.camera.name in result.fused,
+            "yaw_deg": 0.0 if result.gaussians is None else round(camera_yaw_elevation(view.camera)[0], 3),
+        }
         for view in result.views
-    ]
+    ]  # fmt: skip
     holes = result.holes
     return {
         "schema": SCHEMA, "kind": result.kind, "input": source, "understood": result.understood, "method": result.method,
         "unit": result.unit, "scale": result.scale, "near": encoding.near, "far": encoding.far, "views": views,
         "mesh": {
             "faces": len(result.mesh.faces), "vertices": len(result.mesh.vertices), "watertight": holes.count == 0,
-            "holes": holes.count, "largest_hole_mm": round(holes.largest, 3),
+            "holes": holes.count, "largest_hole": round(holes.largest, 3),
         },
         "files": {role: name for role, name in FILES.items() if (folder / name).is_file()}, "seconds": clock.seconds,
     }  # fmt: skip

@@ -28,7 +28,7 @@ def poisson_mesh(points: np.ndarray, normals: np.ndarray, *, depth: int = DEPTH,
     """
     if len(points) < 100 or points.shape != normals.shape:
         raise ValueError(f"Poisson of {len(points)} points and {len(normals)} normals, expected as many, at least 100")
-    open3d = _open3d()
+    open3d = load_open3d()
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(np.asarray(points, dtype=np.float64)))
     cloud.normals = open3d.utility.Vector3dVector(np.asarray(normals, dtype=np.float64))
     mesh, density = open3d.geometry.TriangleMesh.create_from_point_cloud_poisson(
@@ -48,7 +48,8 @@ def poisson_of_gaussians(gaussians: Gaussians) -> FusedMesh:
     return poisson_mesh(chosen.means.double().numpy(), outward.double().numpy(), trimmed_share=TRIMMED_SHARE)
 
 
-def _open3d():
+def load_open3d():
+    """The package open3d; RuntimeError that says what is missing where it cannot be loaded."""
     with contextlib.suppress(ImportError, OSError):  # a bare system lacks libusb; this package brings it
         import libusb_package
 

@@ -18,6 +18,8 @@ from splathead.samples import Sample, stage_folder, subject_folder, subject_info
 from splathead.stages import fingerprint
 
 EXPERIMENT = "fused"
+POISSON_CENTRES = "poisson_centres"
+"""A method of ``fuse.methods`` without depth maps: Poisson reconstruction from the Gaussians' centres"""
 LENGTHS = ("chamfer_l1", "hausdorff", "hausdorff_95")
 CURVES = ("precision", "recall", "f_score")
 
@@ -76,8 +78,8 @@ def result_rows(config: Config, items: list[str]) -> list[ResultRow]:
         method, subject, variant = item.split("/")
         records = json.loads((stage_folder(config, 11) / item / "scores.json").read_text())
         groups[method, variant].append((subject, records))
-    tracks = {method.folder: method.track for method in predicted_methods(config)}
-    return list(chain.from_iterable(_group_rows(config, *key, tracks.get(key[0], "C"), found) for key, found in groups.items()))
+    tracks = {method.folder: method.track for method in predicted_methods(config)} | {POISSON_CENTRES: "C"}
+    return list(chain.from_iterable(_group_rows(config, *key, tracks[key[0]], found) for key, found in groups.items()))
 
 
 def _group_rows(

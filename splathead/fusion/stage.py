@@ -1,7 +1,8 @@
 """Stage 11: fuse each method's predicted depth of a head into one mesh and score it.
 
 An item is ``<method>/<subject>/<variant>``. Its folder holds ``mesh.ply`` and the formats asked for,
-``fusion.json`` (what was fused, how) and ``scores.json``. Depth is read from stage 06's predictions only;
+``fusion.json`` (what was fused, how) and ``scores.json``. Depth is read from stage 06's predictions only (the baseline
+``poisson_centres`` reads stage 02's Gaussians instead);
 colours come from the cleaned maps of stage 04.
 """
 
@@ -15,15 +16,13 @@ import numpy as np
 from splathead.config import Config
 from splathead.evaluation.views import Scale
 from splathead.fusion.files import save_mesh
-from splathead.fusion.scores import score_item
+from splathead.fusion.scores import POISSON_CENTRES, score_item
 from splathead.fusion.surface import FusedMesh, decimated, extract_surface, largest_component, vertex_colours
 from splathead.fusion.tsdf import DepthView, fuse_views
 from splathead.images import DepthMap, load_depth_png, load_maps, write_json
 from splathead.samples import Sample, list_samples, predictions_folder, stage_folder, subject_info
 
 COLOUR_TOLERANCE_VOXELS = 2.0
-POISSON_CENTRES = "poisson_centres"
-"""A method of ``fuse.methods`` without depth maps: Poisson reconstruction from the Gaussians' centres"""
 
 
 def list_items(config: Config, limit: int = 0) -> list[str]:

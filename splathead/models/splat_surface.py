@@ -129,8 +129,8 @@ def _edges(
         a, b = (np.s_[:, :-1], np.s_[:, 1:]) if axis else (np.s_[:-1], np.s_[1:])
         slope = (slopes[a][..., 1 - axis] + slopes[b][..., 1 - axis]) / 2
         with np.errstate(invalid="ignore"):
-            least = settings.jump + settings.jump_spreads * np.minimum(spread[a], spread[b])
-            good = mask[a] & mask[b] & (np.abs(depth[b] - depth[a]) < least)
+            limit = settings.jump + settings.jump_spreads * np.minimum(spread[a], spread[b])
+            good = mask[a] & mask[b] & (np.abs(depth[b] - depth[a]) < limit)
             good &= np.abs(slope) * depth[a] < settings.jump  # NaN compares false
         first.append(index[a][good])
         second.append(index[b][good])

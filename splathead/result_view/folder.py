@@ -45,7 +45,7 @@ class ResultFolder:
     views: tuple[tuple[str, float], ...]
     """(name, yaw in degrees)"""
     mesh: dict
-    """what is known of the mesh: faces, vertices, watertight, holes, largest_hole_mm"""
+    """what is known of the mesh: faces, vertices, watertight, holes, largest_hole (in the unit)"""
     seconds: dict[str, float]
     """step -> duration"""
     files: dict[str, Path]

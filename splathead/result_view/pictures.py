@@ -86,8 +86,9 @@ def nice_range(values: np.ndarray) -> float:
     """Range that colours of ``values`` span: the next round number above their 90th percentile (NaN are left out)."""
     values = np.abs(values[np.isfinite(values)])
     typical = float(np.quantile(values, 0.9)) if values.size else 1.0
-    scale = 10.0 ** math.floor(math.log10(typical)) if 0 < typical < NICE_RANGES[0] else 1.0
-    return next((scale * value for value in (*NICE_RANGES, math.inf) if scale * value >= typical), NICE_RANGES[-1])
+    outside = typical > 0 and not NICE_RANGES[0] <= typical <= NICE_RANGES[-1]
+    scale = 10.0 ** math.floor(math.log10(typical)) if outside else 1.0
+    return next(scale * value for value in (*NICE_RANGES, 10.0) if scale * value >= typical)
 
 
 def change_picture(change: np.ndarray, limit: float) -> np.ndarray:

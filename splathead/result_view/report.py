@@ -60,19 +60,19 @@ def _cards(result: ResultFolder, view: FrontView | None) -> list[str]:
             typical, most = (f"{value:.3g} {result.unit_label}" for value in np.quantile(change, (0.5, 0.9)))
             shown.append(card(typical, f"median change of depth in the front view; 90 % of it changed by less than {most}"))
     if "faces" in result.mesh:
-        shown.append(card(f"{int(result.mesh['faces']):,}".replace(",", " "), _mesh_text(result.mesh)))
+        shown.append(card(f"{int(result.mesh['faces']):,}".replace(",", " "), _mesh_text(result.mesh, result.unit_label)))
     if result.seconds:
         slowest = max(result.seconds, key=result.seconds.get)
-        shown.append(card(f"{sum(result.seconds.values()):.1f} s", f"from input to mesh; the longest step: {slowest}"))
+        shown.append(card(f"{sum(result.seconds.values()):.1f} s", f"in all; the longest step: {slowest}"))
     return shown
 
 
-def _mesh_text(mesh: dict) -> str:
+def _mesh_text(mesh: dict, unit: str) -> str:
     if mesh.get("watertight"):
         return "triangles; watertight"
     holes = int(mesh.get("holes") or 0)
-    largest = mesh.get("largest_hole_mm")
-    size = f", the largest {float(largest):.3g} mm across" if holes and largest is not None else ""
+    largest = mesh.get("largest_hole")
+    size = f", the largest {float(largest):.3g} {unit} across" if holes and largest is not None else ""
     return f"triangles; {holes or 'no'} hole{'s' * (holes != 1)}{size}"
 
 
@@ -121,7 +121,7 @@ def _slider(before: np.ndarray | None, after: np.ndarray, layer: str) -> str:
 def _tiles(result: ResultFolder, view: FrontView) -> list[str]:
     """Colour, normals and confidence of the front view, where the result has them."""
     wanted = {
-        "rgb": (3, "Colour", "of the input" if result.kind in ("depth", "capture", "photo") else "of the Gaussians"),
+        "rgb": (3, "Colour", "of the input" if result.kind == "depth" else "of the Gaussians"),
         "normal": (3, "Normals", "of the enhanced depth"), "confidence": (1, "Confidence", "white: certain"),
     }  # fmt: skip
     tiles = []
@@ -172,7 +172,7 @@ def files_section(result: ResultFolder) -> str:
             rows.append(f'<tr><th scope="row"><a href="{name}">{name}</a></th><td>{text}</td><td>{size}</td></tr>')
     others = len(list(result.path.glob("views/*.png")))
     if others:
-        about = f"enhanced depth of the {others} views that were fused"
+        about = f"enhanced depth of {others} views"
         rows.append(f'<tr><th scope="row">views/</th><td>{about}</td><td></td></tr>')
     return f'<div class="scroll"><table class="text"><tbody>{"".join(rows)}</tbody></table></div>'
 
