@@ -138,9 +138,9 @@ def _lpips(weights: str) -> Callable | None:
     return lpips_model(Path(weights) if weights else None)
 
 
-def held_out_scores(config: Config, name: str, ply: Path) -> dict[str, dict[str, float]]:
-    """PSNR, SSIM and (where its weights can be had) LPIPS over black of every held-out view of subject ``name``:
-    view -> metric -> value. ``ply``: its Gaussians."""
+def held_out_scores(config: Config, name: str, ply: Path, *, with_lpips: bool = True) -> dict[str, dict[str, float]]:
+    """PSNR, SSIM and (``with_lpips``, where its weights can be had) LPIPS over black of every held-out view of subject
+    ``name``: view -> metric -> value. ``ply``: its Gaussians."""
     from splathead.devices import raster_device
     from splathead.metrics.image import psnr, ssim
     from splathead.raster import render
@@ -148,7 +148,7 @@ def held_out_scores(config: Config, name: str, ply: Path) -> dict[str, dict[str,
 
     subject = load_subject(stage_folder(config, 1) / name)
     gaussians = load_gaussians_ply(ply).to(raster_device(config.device, config.render.backend))
-    lpips, scores = _lpips(config.evaluate.lpips_weights), {}
+    lpips, scores = _lpips(config.evaluate.lpips_weights) if with_lpips else None, {}
     for camera in subject.cameras.heldout:
         image = render(gaussians, camera, outputs=("rgb",), backend=config.render.backend).rgb
         image = image.clamp(0, 1).permute(1, 2, 0).cpu().numpy().astype(np.float64)

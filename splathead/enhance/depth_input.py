@@ -16,6 +16,8 @@ from splathead.prediction import interpolate_depth
 
 DEPTH_OPTIONS = ("near", "far", "hfov", "rgb", "values", "white_is_near", "no_surface")
 ASPECT_TOLERANCE = 0.01
+MOSTLY = 0.98
+"""Share of pixels with a surface from which on the background is probably one of them"""
 
 
 def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]]:
@@ -36,6 +38,10 @@ def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]
         f"{encoding.far:.6g} {encoding.unit}, field of view {camera.hfov_deg:.4g} degrees",
         f"surface on {100 * depth_map.mask.mean():.3g} % of the picture, a step of the code {encoding.lsb:.4g} {encoding.unit}",
     ]
+    if encoding.unit == "scene":
+        lines.append("NOTE: unit unknown, meshes keep the numbers; --scale_mm gives mm per unit (metres: --scale_mm 1000)")
+    if depth_map.mask.mean() > MOSTLY:
+        lines.append("NOTE: almost every pixel has a surface; if the background has its own number, give it as --no_surface")
     return depth_map, lines
 
 

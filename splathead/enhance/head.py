@@ -18,6 +18,12 @@ MANY_GAUSSIANS = 500_000
 """Larger files are read without view-dependent colour: a quarter of the memory, and a mesh has one colour a point anyway."""
 INVISIBLE_OPACITY = 1 / 255
 CAPTURE_PX = 512
+SETTING_FLAGS = {
+    f"{prefix}_{setting}": f"--{flag}"
+    for prefix in ("import", "capture")
+    for setting, flag in (("up", "up"), ("front", "front"), ("mm_per_unit", "scale_mm"))
+}
+"""Settings of the pipeline -> flags of the tool"""
 HEAD_HEIGHT_MM = (150.0, 450.0)
 """What a head with its neck, or its shoulders, can be high"""
 
@@ -53,8 +59,15 @@ def read_head(path: Path, options: EnhanceOptions) -> Head:
         f"{len(moved):,} Gaussians, harmonics of degree {moved.sh_degree}; format: {loaded.layout}", *loaded.notes,
         frame.describe(), *lines, f"size of what is visible: {size} mm ({'metric' if metric else 'nominal'} scale)",
     ]  # fmt: skip
-    lines += _oddities(high - low)
+    lines = [_with_flags(line) for line in lines] + _oddities(high - low)
     return Head(moved, lines, "metric" if metric else "nominal")
+
+
+def _with_flags(line: str) -> str:
+    """A line of the pipeline's, its settings named as the tool's flags."""
+    for setting, flag in SETTING_FLAGS.items():
+        line = line.replace(setting, flag)
+    return line
 
 
 def _oddities(size_mm: np.ndarray) -> list[str]:
@@ -89,11 +102,11 @@ def fit_capture(path: Path, options: EnhanceOptions, work: Path) -> Head:
     target.mkdir(parents=True, exist_ok=True)
     report_lines([f"fitting Gaussians to {name}"])
     fit_subject(config, f"{name}/{preset}", target)
-    scores = held_out_scores(config, name, target / "gaussians.ply")
-    psnr = [view["psnr"] for view in scores.values() if isinstance(view, dict) and "psnr" in view]
+    scores = held_out_scores(config, name, target / "gaussians.ply", with_lpips=False)
+    psnr = [view["psnr"] for view in scores.values()]
     gaussians = load_gaussians_ply(target / "gaussians.ply")
     fitted = f"fitted: {len(gaussians):,} Gaussians, {np.mean(psnr):.1f} dB on {len(psnr)} views that the fit did not see"
-    return Head(gaussians, [*understood, fitted], "metric" if options.scale_mm else "nominal")
+    return Head(gaussians, [*map(_with_flags, understood), fitted], "metric" if options.scale_mm else "nominal")
 
 
 def _capture_config(path: Path, options: EnhanceOptions, work: Path) -> Config:

@@ -42,7 +42,7 @@ def fused_mesh(views: Sequence[EnhancedView], options: EnhanceOptions, *, enhanc
         from splathead.fusion.poisson import poisson_mesh
 
         head = capped(largest_component(poisson_mesh(head.vertices, vertex_normals(head.vertices, head.faces))))
-        lines.append("closed by screened Poisson reconstruction: what no view saw is made up")
+        lines.append(f"NOTE: closed by screened Poisson reconstruction: what none of the {len(views)} views saw is made up")
     mesh = decimated(head, options.faces)
     mesh.colours = vertex_colours(mesh.vertices, observed, tolerance=COLOUR_TOLERANCE_VOXELS * volume.voxel, jump=JUMP_MM)
     return mesh, lines

@@ -15,7 +15,7 @@ MAX_VIEWS = 16
 
 @dataclass(frozen=True)
 class EnhanceOptions:
-    """Options of ``scripts/20_enhance_head.py``; their documentation is the flags' help."""
+    """What may be overridden, and what a depth map does not say of itself."""
 
     kind: str = "auto"
     """what the input is: auto | splats | depth | capture | photo"""
@@ -53,6 +53,7 @@ class EnhanceOptions:
     no_surface: tuple[float, ...] = (0.0,)
     """depth map: stored numbers that mean "nothing here" (1e10, inf or nan, say)"""
     seed: int = 0
+    """of a capture's fit"""
     jobs: int = 0
     """processes; 0 = one per core"""
 

@@ -88,8 +88,8 @@ def _write_front(folder: Path, view: EnhancedView) -> None:
 def _write_meshes(folder: Path, result: Result) -> None:
     scale = result.scale
     for role in ("mesh_ply", "mesh_glb", "mesh_obj"):
-        save_mesh(folder / FILES[role], result.mesh, scale=scale)
-    save_mesh(folder / FILES["mesh_before"], result.mesh_before, scale=scale)
+        save_mesh(folder / FILES[role], result.mesh, scale=scale, unit=result.unit)
+    save_mesh(folder / FILES["mesh_before"], result.mesh_before, scale=scale, unit=result.unit)
     if result.gaussians is not None:
         save_gaussians_ply(folder / FILES["splats"], result.gaussians)
 

@@ -17,10 +17,11 @@ from splathead.subjects.base import vertex_normals
 METRES_PER_MM = 1e-3
 
 
-def save_mesh(path: Path, mesh: FusedMesh, *, scale: str) -> None:
-    """Write a mesh in mm as ``.ply``, ``.obj`` or ``.glb`` (by suffix), atomically, with vertex colours if it has them.
+def save_mesh(path: Path, mesh: FusedMesh, *, scale: str, unit: str = "mm") -> None:
+    """Write a mesh as ``.ply``, ``.obj`` or ``.glb`` (by suffix), atomically, with vertex colours if it has them.
 
-    ``scale`` is "metric" or "nominal" (the size is a guess) and is written into the file's header.
+    ``scale`` is "metric" or "nominal" (the size is a guess) and is written into the file's header, as ``unit`` is: "mm", or
+    "scene" where nobody knows it (then a unit becomes a metre in glTF).
     """
     path = Path(path)
     writers = {".ply": _ply_bytes, ".obj": _obj_bytes, ".glb": _glb_bytes}
@@ -28,7 +29,9 @@ def save_mesh(path: Path, mesh: FusedMesh, *, scale: str) -> None:
         raise ValueError(f"{path}: mesh format {path.suffix!r}, expected one of {', '.join(writers)}")
     if scale not in ("metric", "nominal"):
         raise ValueError(f"{path}: scale {scale!r}, expected 'metric' or 'nominal'")
-    data = writers[path.suffix](mesh, scale)
+    if unit not in ("mm", "scene"):
+        raise ValueError(f"{path}: unit {unit!r}, expected 'mm' or 'scene'")
+    data = writers[path.suffix](mesh, scale, unit)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -48,7 +51,7 @@ def _description(unit: str, scale: str) -> str:
     return f"unit {unit} ({scale} scale), axes +Y up +Z out of the face"
 
 
-def _ply_bytes(mesh: FusedMesh, scale: str) -> bytes:
+def _ply_bytes(mesh: FusedMesh, scale: str, unit: str) -> bytes:
     vertex_type = [("position", "<f4", 3)] + ([("colour", "u1", 3)] if mesh.colours is not None else [])
     vertices = np.empty(len(mesh.vertices), dtype=vertex_type)
     vertices["position"] = mesh.vertices
@@ -59,29 +62,30 @@ def _ply_bytes(mesh: FusedMesh, scale: str) -> bytes:
     faces = np.empty(len(mesh.faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])
     faces["count"], faces["corners"] = 3, mesh.faces
     header = [
-        "ply", "format binary_little_endian 1.0", f"comment {_description('mm', scale)}",
+        "ply", "format binary_little_endian 1.0", f"comment {_description(unit, scale)}",
         f"element vertex {len(vertices)}", *(f"property float {axis}" for axis in "xyz"), *colour_lines,
         f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header", "",
     ]  # fmt: skip
     return "\n".join(header).encode() + vertices.tobytes() + faces.tobytes()
 
 
-def _obj_bytes(mesh: FusedMesh, scale: str) -> bytes:
+def _obj_bytes(mesh: FusedMesh, scale: str, unit: str) -> bytes:
     from trimesh.exchange.obj import export_obj
 
-    return export_obj(_trimesh(mesh), header=_description("mm", scale), digits=4).encode()
+    return export_obj(_trimesh(mesh), header=_description(unit, scale), digits=4 if unit == "mm" else 7).encode()
 
 
-def _glb_bytes(mesh: FusedMesh, scale: str) -> bytes:
+def _glb_bytes(mesh: FusedMesh, scale: str, unit: str) -> bytes:
     from trimesh import Scene
 
     converted = _trimesh(mesh)
-    converted.apply_scale(METRES_PER_MM)
+    if unit == "mm":
+        converted.apply_scale(METRES_PER_MM)
     if mesh.colours is not None:  # glTF vertex colours are linear, ours are sRGB
         converted.visual.vertex_colors = _linear_from_srgb(mesh.colours)
     scene = Scene(base_frame="head")
     scene.add_geometry(converted, node_name="head_mesh", geom_name="head")
-    scene.metadata = {"description": _description("m", scale)}
+    scene.metadata = {"description": _description("m" if unit == "mm" else unit, scale)}
     return scene.export(file_type="glb", include_normals=True)
 
 
