@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 
-def browse(address: str, folder: Path, *, attempts: int = 3) -> str:
+def browse(address: str, folder: Path, *, attempts: int = 6) -> str:
     """The title that the page at ``address`` gives itself, which must start with DONE or ERROR."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
