@@ -110,6 +110,12 @@ class DepthMap:
     camera: Camera
     source: str
 
+    @classmethod
+    def of_float(cls, depth: np.ndarray, mask: np.ndarray, camera: Camera, source: str, unit: str = "mm") -> DepthMap:
+        """Float depth [H, W] on ``mask`` with a 16-bit encoding of its own range; ValueError for an empty mask."""
+        encoding = DepthEncoding.from_depth(depth, mask, 16, unit)
+        return cls(np.where(mask, depth, 0).astype(np.float32), mask, encoding, camera, source)
+
 
 def sidecar_path(path: Path) -> Path:
     """Where the sidecar of a depth PNG lies."""

@@ -142,16 +142,13 @@ def load_raw_splat(config: Config, sample: Sample) -> DepthMap:
 
 def splat_surface_prediction(config: Config, sample: Sample) -> DepthMap:
     """The surface that the Gaussians mean, from their clean high-resolution maps, see :mod:`splathead.models.splat_surface`."""
-    from splathead.maps.render_subject import NORMAL_SCALE
     from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, splat_surface
 
     maps = load_maps(sample.path(config, 4, "_hr.npz"), ("depth", "depth_variance", "normal", "mask"))
-    mask, camera = maps["mask"].astype(bool), _camera(config, sample)
-    normal = maps["normal"].astype(np.float32) / NORMAL_SCALE
-    clean = SplatMaps(maps["depth"], maps["depth_variance"], normal, mask, camera)
+    clean = SplatMaps.of_clean(maps, _camera(config, sample))
     depth = splat_surface(clean, SplatSurfaceSettings(jump=config.pairs.jump_mm))
     source = f"{sample.subject}/{sample.variant}/{sample.view}: surface of the splats"
-    return DepthMap(depth, mask, DepthEncoding.from_depth(depth, mask, PREDICTION_BITS, "mm"), camera, source)
+    return DepthMap.of_float(depth, clean.mask, clean.camera, source)
 
 
 def scale_factor(config: Config, sample: Sample, lr: DepthMap) -> int:
@@ -179,5 +176,4 @@ def _clean_maps(config: Config, sample: Sample, resolution: str) -> DepthMap:
     maps = load_maps(sample.path(config, 4, f"_{resolution}.npz"), ("depth", "mask"))
     depth, mask = maps["depth"], maps["mask"].astype(bool)
     camera = _camera(config, sample).resized(depth.shape[1], depth.shape[0])
-    encoding = DepthEncoding.from_depth(depth, mask, PREDICTION_BITS, "mm")
-    return DepthMap(depth, mask, encoding, camera, f"{sample.subject}/{sample.variant}/{sample.view}: splat depth")
+    return DepthMap.of_float(depth, mask, camera, f"{sample.subject}/{sample.variant}/{sample.view}: splat depth")

@@ -21,11 +21,11 @@ from splathead.enhance import EnhanceOptions, enhance
 from splathead.enhance.head import Head
 from splathead.enhance.mesh import find_holes
 from splathead.enhance.view_choice import choose_views
-from splathead.enhance.views import EnhancedView, depth_map_of, view_cameras
+from splathead.enhance.views import EnhancedView, view_cameras
 from splathead.fusion import FusedMesh, load_mesh
 from splathead.fusion.poisson import load_open3d
 from splathead.gaussians import Gaussians
-from splathead.images import DepthEncoding, load_depth_png, write_png
+from splathead.images import DepthEncoding, DepthMap, load_depth_png, write_png
 from splathead.metrics.surface import Surface
 from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.ply import save_gaussians_ply
@@ -255,7 +255,7 @@ def test_a_view_that_contradicts_the_others_is_left_out():
     for camera, behind in zip(cameras, (0.0, 0.0, 12.0)):
         depth = ellipsoid_depth(camera)
         mask = depth > 0
-        found = depth_map_of(camera, np.where(mask, depth + behind, 0), mask, "test")
+        found = DepthMap.of_float(depth + behind, mask, camera, "test")
         views.append(EnhancedView(camera, found, found, mask.astype(np.float32), None))
     kept, lines = choose_views(views, 300.0)
     assert [view.camera.name for view in kept] == [camera.name for camera in cameras[:2]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from splathead.inputs import KINDS
 from splathead.raster.registry import BACKEND_MODULES
 
-KINDS = ("auto", "splats", "depth", "capture", "photo")
 AXES = ("auto", "x", "y", "z", "-x", "-y", "-z")
 METHODS = ("auto", "splat_surface", "variational", "bilinear", "raw")
 MAX_VIEWS = 16
@@ -58,7 +58,7 @@ class EnhanceOptions:
     """processes; 0 = one per core"""
 
     def __post_init__(self) -> None:
-        self._check("kind", KINDS)
+        self._check("kind", ("auto", *KINDS))
         self._check("up", AXES)
         self._check("front", AXES)
         self._check("backend", ("auto", *BACKEND_MODULES))

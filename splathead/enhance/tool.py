@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from splathead.enhance.views import EnhancedView, enhance_views, method_name
 from splathead.enhance.write import FILES, RESULT_NAME, Result, write_result
 from splathead.inputs import detect
 from splathead.metrics.zones import HEAD_DIAGONAL_MM
+from splathead.photos.duplicates import file_sha256
 from splathead.stages import fingerprint_path
 from splathead.subjects.importer import report_lines
 
@@ -60,7 +60,7 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
         make = _of_depth if kind == "depth" else _of_head
         result = make(path, kind, options, Path(temporary, "work"), clock)
         result.understood.insert(0, f"input: {kind}, {reason}")
-        source = {"path": path.name, "sha256": _digest(path)}
+        source = {"path": path.name, "sha256": fingerprint_path(path) if path.is_dir() else file_sha256(path)}
         record = write_result(folder, result, source, clock)
         if out.exists():
             out.rename(Path(temporary, "replaced"))
@@ -100,20 +100,6 @@ def _kind(path: Path, options: EnhanceOptions) -> tuple[str, str]:
         return options.kind, "as --kind says"
     found = detect(path)
     return found.kind, found.reason
-
-
-def _digest(path: Path) -> str:
-    if path.is_dir():
-        return fingerprint_path(path)
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(stream)
-
-
-def _sha256(stream) -> str:  # Python 3.10
-    digest = hashlib.sha256()
-    while block := stream.read(2**20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: Clock) -> Result:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from splathead.enhance.views import EnhancedView
-from splathead.maps.normals import normals_from_depth
 from splathead.metrics.consistency import multiview_consistency
 
 STRIDE = 4
@@ -68,19 +67,14 @@ def inside_share(view: EnhancedView, others: Sequence[EnhancedView]) -> float:
         seen = (z > 0) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
         columns, rows = np.where(seen, columns, 0), np.where(seen, rows, 0)
         seen &= other.after.mask[rows, columns] & (np.abs(other.after.depth[rows, columns] - z) < SAME_SURFACE_MM)
-        theirs = _world_normals(other)[rows, columns]
+        theirs = other.world_normals[rows, columns]
         opposed |= seen & (np.einsum("nc,nc->n", normals, theirs) < 0)
     return float(opposed.mean()) if len(points) else 0.0
 
 
 def _oriented_points(view: EnhancedView) -> tuple[np.ndarray, np.ndarray]:
     """Points [N, 3] of a view and their normals [N, 3] in the world, both where both are known."""
-    normals = _world_normals(view)[::STRIDE, ::STRIDE]
+    normals = view.world_normals[::STRIDE, ::STRIDE]
     known = view.after.mask[::STRIDE, ::STRIDE] & (np.abs(normals).sum(-1) > 0)
     return view.camera.unproject(view.after.depth)[::STRIDE, ::STRIDE][known], normals[known]
 
-
-def _world_normals(view: EnhancedView) -> np.ndarray:
-    """[H, W, 3] towards the view's camera, 0 where there is none."""
-    normals, valid = normals_from_depth(view.after.depth, view.after.mask, view.camera, jump=np.inf)
-    return np.where(valid[..., None], normals, 0) @ view.camera.rotation

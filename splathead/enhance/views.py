@@ -16,9 +16,10 @@ from splathead.config import Config
 from splathead.enhance.head import Head
 from splathead.enhance.options import EnhanceOptions
 from splathead.fusion import DepthView
-from splathead.images import DepthEncoding, DepthMap
+from splathead.images import DepthMap
 from splathead.maps.degrade import STUDY_DEGRADATIONS
-from splathead.maps.render_subject import NORMAL_SCALE, render_maps
+from splathead.maps.normals import normals_from_depth
+from splathead.maps.render_subject import render_maps
 from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, splat_confidence, splat_surface
 from splathead.subjects.importer import visible_extent
 
@@ -29,7 +30,6 @@ DIRECTIONS = (
 """Yaw and elevation in degrees of the views, the most telling ones first: the face, the sides, the back, from below, above"""
 FACTOR = 4
 """Methods for low-resolution depth get a render of a quarter of the size"""
-PREDICTION_BITS = 16
 MARGIN = 1.1
 
 
@@ -42,6 +42,12 @@ class EnhancedView:
     after: DepthMap
     confidence: np.ndarray  # float32 in 0..1
     rgb: np.ndarray | None  # [H, W, 3] uint8
+
+    @functools.cached_property
+    def world_normals(self) -> np.ndarray:
+        """[H, W, 3] of the enhanced depth, in the world, towards the camera; 0 where there is none."""
+        normals, valid = normals_from_depth(self.after.depth, self.after.mask, self.camera, jump=np.inf)
+        return np.where(valid[..., None], normals, 0) @ self.camera.rotation
 
     def depth_view(self, *, enhanced: bool) -> DepthView:
         """What fusion takes; the raw depth has no confidence."""
@@ -124,7 +130,7 @@ def _method(options: EnhanceOptions) -> Method:
 
 
 def _surface(camera: Camera, high: dict, _low: dict | None, jump: float) -> np.ndarray:
-    return splat_surface(splat_maps(camera, high), SplatSurfaceSettings(jump=jump))
+    return splat_surface(SplatMaps.of_clean(high, camera), SplatSurfaceSettings(jump=jump))
 
 
 def _raw(_camera: Camera, high: dict, _low: dict | None, _jump: float) -> np.ndarray:
@@ -132,7 +138,7 @@ def _raw(_camera: Camera, high: dict, _low: dict | None, _jump: float) -> np.nda
 
 
 def _from_low(name: str, camera: Camera, high: dict, low: dict, _jump: float) -> np.ndarray:
-    source = depth_map_of(camera.resized(low["depth"].shape[1]), low["depth"], low["mask"].astype(bool), "render")
+    source = DepthMap.of_float(low["depth"], low["mask"].astype(bool), camera.resized(low["depth"].shape[1]), "render")
     found = low_resolution_method(source, FACTOR, name, high)
     return np.where(high["mask"].astype(bool), found.depth, 0)
 
@@ -159,24 +165,12 @@ def low_resolution_method(source: DepthMap, scale: int, name: str, guides: dict 
     return network.predict(source if source.encoding.bits == bits else requantised(source, bits), guides)
 
 
-def splat_maps(camera: Camera, maps: dict) -> SplatMaps:
-    """Clean maps of a view as :func:`splat_surface` takes them."""
-    normal = maps["normal"].astype(np.float32) / NORMAL_SCALE
-    return SplatMaps(maps["depth"], maps["depth_variance"], normal, maps["mask"].astype(bool), camera)
-
-
-def depth_map_of(camera: Camera, depth: np.ndarray, mask: np.ndarray, source: str, unit: str = "mm") -> DepthMap:
-    """Float depth as a map with a 16-bit encoding of its own range."""
-    encoding = DepthEncoding.from_depth(depth, mask, PREDICTION_BITS, unit)
-    return DepthMap(np.where(mask, depth, 0).astype(np.float32), mask, encoding, camera, source)
-
-
 def _enhance_view(camera: Camera, high: dict, low: dict | None, *, method: Method, jump: float) -> EnhancedView:
     depth = method(camera, high, low, jump)
     mask = (depth > 0) & high["mask"].astype(bool)
-    before = depth_map_of(camera, high["depth"], high["mask"].astype(bool), "raw splat depth")
-    after = depth_map_of(camera, depth, mask, "enhanced")
+    before = DepthMap.of_float(high["depth"], high["mask"].astype(bool), camera, "raw splat depth")
+    after = DepthMap.of_float(depth, mask, camera, "enhanced")
     alpha = high["alpha"].astype(np.float32)
-    confidence = np.where(mask, splat_confidence(splat_maps(camera, high), alpha), 0)
+    confidence = np.where(mask, splat_confidence(SplatMaps.of_clean(high, camera), alpha), 0)
     rgb = np.clip(high["rgb"] / np.maximum(alpha, 1 / 255)[..., None] + 0.5, 0, 255).astype(np.uint8)
     return EnhancedView(camera, before, after, confidence, rgb)

@@ -16,11 +16,11 @@ from splathead.gaussians import Gaussians
 from splathead.images import encode_normals, save_depth_png, write_json, write_png
 from splathead.maps.normals import normals_from_depth
 from splathead.ply import save_gaussians_ply
+from splathead.result_view.folder import SCHEMA
 
 if TYPE_CHECKING:
     from splathead.enhance.tool import Clock
 
-SCHEMA = 1
 RESULT_NAME = "result.json"
 FILES = {
     "depth": "depth.png", "depth_before": "depth_before.png", "depth_exr": "depth.exr", "normal": "normal.png",

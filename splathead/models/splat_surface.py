@@ -18,6 +18,7 @@ Solved by conjugate gradients with a diagonal preconditioner: one core, float64,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from scipy import sparse
 
 from splathead.cameras import Camera
 from splathead.linear import conjugate_gradients
+from splathead.maps.render_subject import NORMAL_SCALE
 from splathead.metrics.zones import bounding_box
 
 SHIFT = 0.4
@@ -72,6 +74,12 @@ class SplatMaps:
                 raise ValueError(f"view {self.camera.name!r}: {name} of {getattr(self, name).shape}, expected {expected}")
         if not self.mask.any():
             raise ValueError(f"view {self.camera.name!r}: empty mask, there is no surface")
+
+    @classmethod
+    def of_clean(cls, maps: Mapping[str, np.ndarray], camera: Camera) -> SplatMaps:
+        """From the maps of a view as stage 04 stores them (normals as int8)."""
+        normal = maps["normal"].astype(np.float32) / NORMAL_SCALE
+        return cls(maps["depth"], maps["depth_variance"], normal, maps["mask"].astype(bool), camera)
 
 
 def splat_surface(maps: SplatMaps, settings: SplatSurfaceSettings | None = None) -> np.ndarray:

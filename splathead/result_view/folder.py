@@ -7,8 +7,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from splathead.inputs import KINDS
+
 SCHEMA = 1
-KINDS = ("splats", "depth", "capture", "photo")
 ROLES = {
     "depth": "depth of the front view, enhanced: 16 bits, with its sidecar",
     "depth_before": "the same view before",
