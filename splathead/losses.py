@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,13 +24,14 @@ def masked_l1(
 def masked_gradient_l1(
     error: Tensor,  # [B, 1, H, W]
     mask: Tensor,  # [B, 1, H, W] weights, 0 or 1
+    stride: int = 1,
 ) -> Tensor:
-    """Mean absolute forward difference of the error, horizontal plus vertical, where both pixels are in the mask."""
+    """Mean absolute difference of the error over ``stride`` pixels, horizontal plus vertical, where both are in the mask."""
     total = error.new_zeros(())
     for axis in (-1, -2):
-        size = error.shape[axis]
-        low, high = error.narrow(axis, 0, size - 1), error.narrow(axis, 1, size - 1)
-        both = mask.narrow(axis, 0, size - 1) * mask.narrow(axis, 1, size - 1)
+        size = error.shape[axis] - stride
+        low, high = error.narrow(axis, 0, size), error.narrow(axis, stride, size)
+        both = mask.narrow(axis, 0, size) * mask.narrow(axis, stride, size)
         total = total + masked_l1(high - low, both)
     return total
 
@@ -49,13 +53,26 @@ def depth_loss(
     mask: Tensor,  # [B, 1, H, W] float32, 0 or 1
     *,
     gradient_weight: float = 0.5,
+    gradient_strides: Sequence[int] = (1,),
     scale: str = "range",
 ) -> Tensor:
-    """Masked L1 + ``gradient_weight`` x masked gradient L1 (the study's loss at weight 0.5).
+    """Masked L1 + ``gradient_weight`` x masked gradient L1, summed over strides (the study's loss at weight 0.5, stride 1).
 
     ``scale``: unit of the loss, ``range`` (near..far, published) or ``lsb`` (8-bit code steps).
     """
     if scale not in LOSS_SCALES:
         raise ValueError(f"loss scale {scale!r}, expected one of {', '.join(LOSS_SCALES)}")
     error = (prediction.float() - target) * LOSS_SCALES[scale]
-    return masked_l1(error, mask) + gradient_weight * masked_gradient_l1(error, mask)
+    gradients = sum(masked_gradient_l1(error, mask, stride) for stride in gradient_strides)
+    return masked_l1(error, mask) + gradient_weight * gradients
+
+
+def laplace_loss(
+    error: Tensor,  # [B, 1, H, W] float32
+    log_scale: Tensor,  # [B, 1, H, W] float32, logarithm of the error's predicted scale, in 8-bit code steps
+    mask: Tensor,  # [B, 1, H, W] weights, 0 or 1
+) -> Tensor:
+    """Negative log likelihood of the error under a Laplace distribution, up to a constant. The error itself gets no gradient:
+    the depth must not become worse where errors are expected."""
+    steps = error.detach().abs() * CODE_STEPS
+    return ((steps * torch.exp(-log_scale) + log_scale) * mask).sum() / mask.sum().clamp_min(1.0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from splathead.config import Config
+from splathead.config import Config, TrainConfig
+from splathead.guides import view_guides
 from splathead.images import load_depth_code
 from splathead.maps.low_resolution import load_low_resolution
-from splathead.maps.view_maps import load_guides, load_normal_target
+from splathead.maps.view_maps import load_guide_maps, load_normal_target
 from splathead.metrics.zones import ZoneSettings
 from splathead.samples import Sample
 from splathead.training_data import TrainingPair, make_pair_of_code
@@ -33,12 +35,21 @@ def load_pairs(
 
     def load(sample: Sample) -> TrainingPair:
         folder = sample.path(config, 5)
-        lr = load_low_resolution(folder, settings.lr_input, config.seed)
+        name = "/".join(folder.parts[-3:])
+        lr_input = settings.lr_input if with_interior else input_of(settings, name)
+        lr = load_low_resolution(folder, lr_input, config.seed)
         target = load_depth_code(folder / f"hr_{settings.target}.png")
+        scale = target.camera.width // lr.camera.width
         return make_pair_of_code(
-            "/".join(folder.parts[-3:]), lr, target, zones, guides=load_guides(config, sample, guides),
+            name, lr, target, zones, guides=view_guides(guides, load_guide_maps(config, sample, guides), lr, scale),
             normals=load_normal_target(config, sample, normals) if normals else None,
         )  # fmt: skip
 
     with ThreadPoolExecutor(LOADER_THREADS) as pool:
         return list(pool.map(load, samples))
+
+
+def input_of(settings: TrainConfig, name: str) -> str:
+    """The low-resolution input that a view is trained on: ``lr_input``, or the one of ``lr_mixture`` that its name gives it."""
+    mixture = settings.lr_mixture
+    return mixture[zlib.crc32(name.encode()) % len(mixture)] if mixture else settings.lr_input

@@ -18,11 +18,11 @@ from torch import nn
 from splathead.cameras import Camera, load_cameras
 from splathead.checkpoints import load_weights
 from splathead.config import Config
-from splathead.guides import guide_tensor
+from splathead.guides import beside_input, guide_tensor, stored_maps, view_guides
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, load_maps, sidecar_path
 from splathead.maps.degrade import STUDY_DEGRADATIONS
 from splathead.maps.low_resolution import load_low_resolution, requantised
-from splathead.models import architecture_from_dict, create_network, parameter_count
+from splathead.models import architecture_from_dict, create_network, parameter_count, works_without_guides
 from splathead.models.interpolation import upsample_depth, upsample_mask
 from splathead.samples import Sample, input_stage
 from splathead.training_data import LowResolutionInput, prepare_input
@@ -57,11 +57,18 @@ class TrainedNetwork:
         """Guides that it takes, see :mod:`splathead.guides`."""
         return tuple(self.info["architecture"].get("guides", ()))
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Maps of the view, as stage 04 stores them, without which it cannot be applied."""
+        return () if works_without_guides(self.info["architecture"]["name"]) else stored_maps(self.guides)
+
     @torch.no_grad()
-    def predict(self, lr: DepthMap, guides: Mapping[str, np.ndarray] | None = None) -> DepthMap:
-        """Super-resolve one map, in full precision. ``guides``: those of :attr:`guides`, as stage 04 stores them."""
-        chosen = {name: guides[name] for name in self.guides}
-        return network_prediction(self.network, lr, chosen, self.device, self.description)
+    def predict(self, lr: DepthMap, maps: Mapping[str, np.ndarray] | None = None) -> DepthMap:
+        """Super-resolve one map, in full precision. ``maps`` of the view as stage 04 stores them, for its guides; None for a
+        network that works without."""
+        guides = view_guides(self.guides, maps or {}, lr, self.scale, absent=maps is None)
+        used = f", guided by {', '.join(beside_input(self.guides))}" if maps and beside_input(self.guides) else ""
+        return network_prediction(self.network, lr, guides, self.device, self.description + used)
 
 
 def load_network(path: Path, device: torch.device | str = "cpu") -> TrainedNetwork:
@@ -104,7 +111,7 @@ def network_prediction(
 ) -> DepthMap:
     """One map by a network on ``device``, in full precision.
 
-    ``guides``: those that it takes, as stage 04 stores them, in its order; empty for a network without guides.
+    ``guides``: those that it takes, as :func:`splathead.guides.view_guides` makes them; empty for a network without guides.
     """
     prepared = prepare_input(lr)
     inputs = [torch.from_numpy(prepared.depth01)[None, None].to(device)]

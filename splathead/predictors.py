@@ -14,9 +14,11 @@ import numpy as np
 from splathead.checkpoints import load_weights
 from splathead.config import Config
 from splathead.devices import compute_device, gpu_count
+from splathead.guides import beside_input, view_guides
 from splathead.images import DepthMap, load_depth_png, save_depth_png, write_json
-from splathead.maps.view_maps import load_guides
+from splathead.maps.view_maps import load_guide_maps
 from splathead.metrics.zones import ZoneSettings, compute_zones
+from splathead.models import works_without_guides
 from splathead.models.interpolation import fit_offset
 from splathead.prediction import (
     interpolate_depth,
@@ -52,18 +54,31 @@ class Predictor:
     on_gpu: bool = False
 
 
-def network_predictor(config: Config, name: str, weights: Path, *, of_study: bool = False) -> Predictor:
-    """The network with these weights (checked now; loaded when used). ``of_study``: its method, target and seed are those it
-    was trained as; otherwise ``name`` is the method."""
+GUIDED = "_guided"
+"""Added to the name of a network that works with and without guides for its predictions with them"""
+
+
+def network_predictors(config: Config, name: str, weights: Path, *, of_study: bool = False) -> list[Predictor]:
+    """The network with these weights (checked now; loaded when used). One that works without its guides is two methods,
+    ``<method>`` without and ``<method>_guided`` with them.
+
+    ``of_study``: method, target and seed are those it was trained as; otherwise ``name`` is the method.
+    """
     _, info = load_weights(weights)
-    settings = {
-        "weights": info["sha256"], "lr_input": info["lr_input"], "target": info["target"], "seed": info["seed"],
-        "method": info["method"] if of_study else name, "guides": info["architecture"].get("guides", []),
-    }  # fmt: skip
-    return Predictor(name, settings, functools.partial(_make_network, config, weights), on_gpu=True)
+    method, guides = info["method"] if of_study else name, beside_input(info["architecture"].get("guides", []))
+    settings = {"weights": info["sha256"], "lr_input": info["lr_input"], "target": info["target"], "seed": info["seed"]}
+
+    def predictor(name: str, method: str, *, guided: bool) -> Predictor:
+        make = functools.partial(_make_network, config, weights, guided)
+        return Predictor(name, settings | {"method": method, "guides": guides if guided else []}, make, on_gpu=True)
+
+    if not (guides and works_without_guides(info["architecture"]["name"])):
+        return [predictor(name, method, guided=True)]
+    guided_name = name.replace(method, method + GUIDED, 1) if of_study else name + GUIDED
+    return [predictor(name, method, guided=False), predictor(guided_name, method + GUIDED, guided=True)]
 
 
-def _make_network(config: Config, weights: Path, _folder: Path) -> Predict:
+def _make_network(config: Config, weights: Path, guided: bool, _folder: Path) -> Predict:
     network = load_network(weights, compute_device(config.device))
 
     def predict(sample: Sample) -> DepthMap:
@@ -71,7 +86,7 @@ def _make_network(config: Config, weights: Path, _folder: Path) -> Predict:
         scale = scale_factor(config, sample, lr)
         if scale != network.scale:
             raise ValueError(f"{weights}: network for scale factor {network.scale}, but {sample} needs {scale}")
-        return network.predict(lr, load_guides(config, sample, network.guides))
+        return network.predict(lr, load_guide_maps(config, sample, network.guides) if guided else None)
 
     return predict
 
@@ -200,7 +215,8 @@ def _make_dornet(config: Config, _folder: Path) -> Predict:
 
     def predict(sample: Sample) -> DepthMap:
         lr = load_input(config, sample, config.train.lr_input)
-        return network_prediction(network, lr, load_guides(config, sample, ("rgb",)), device, "DORNet-T, NYU x4 weights")
+        guides = view_guides(("rgb",), load_guide_maps(config, sample, ("rgb",)), lr, network.architecture.scale)
+        return network_prediction(network, lr, guides, device, "DORNet-T, NYU x4 weights")
 
     return predict
 

@@ -86,7 +86,7 @@ class Trainer:
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
-        identity = {"settings": training_settings(settings), "data": train.fingerprint(), "seed": seed}
+        identity = {"settings": training_settings(settings), "data": train.fingerprint, "seed": seed}
         self.state = TrainingState(self.network, optimizer, scaler, self.device, identity)
         self.model = accelerator.prepare(self.network) if accelerator.num_processes > 1 else self.network
         self.loss_of = maybe_compile(forward_loss, settings, self.device)
@@ -187,7 +187,7 @@ class Trainer:
             last = index == len(group) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with torch.autocast(self.device.type, torch.float16, enabled=self.amp):
-                    loss = self.loss_of(self.model, batch, s.gradient_loss_weight, s.loss_scale, s.normal_loss_weight)
+                    loss = self.loss_of(self.model, batch, s, getattr(self.network, "predicts_scale", False))
                 scaler.scale(loss / len(group)).backward()
             self._count_loss(loss.detach(), crops)
         scaler.step(optimizer)

@@ -7,6 +7,7 @@ true surface lies in front of splat depth. Guides and normals of the view may co
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splathead.guides import GUIDE_CHANNELS, guide_tensor
+from splathead.guides import GUIDE_CHANNELS, MIRRORED, guide_tensor
 from splathead.images import DepthCode, DepthMap
 from splathead.maps.fill import extend_depth
 from splathead.metrics.zones import ZoneSettings, compute_zones
@@ -60,9 +61,14 @@ class TrainingPair:
     interior: np.ndarray | None = None
     """[H, W] bool zone for validation, where asked for"""
     guides: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """guide -> [H, W] or [H, W, C] as stored, see :mod:`splathead.guides`"""
+    """guide -> [h', w'] or [h', w', C] as stored, cut to ``box``; see :mod:`splathead.guides`"""
     normals: np.ndarray | None = None
-    """[H, W, 3] int8 normals to learn, times 127, 0 = unknown"""
+    """[h', w', 3] int8 normals to learn, times 127, 0 = unknown, cut to ``box``"""
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """Rows and columns of the target with a margin: what is kept of guides and normals, for training in little memory."""
+        return _target_box(self.code)
 
     @property
     def scale(self) -> int:
@@ -113,7 +119,16 @@ def make_pair_of_code(
     for what, array in {**(guides or {}), **({} if normals is None else {"normals": normals})}.items():
         if array.shape[:2] != code.shape:
             raise ValueError(f"{name}: {what} of shape {array.shape}, expected {code.shape} pixels as the target")
-    return TrainingPair(name, prepared, code, gain, offset, interior, guides or {}, normals)
+    box = _target_box(code)
+    cut = {what: np.ascontiguousarray(array[box]) for what, array in (guides or {}).items()}
+    normals = None if normals is None else np.ascontiguousarray(normals[box])
+    return TrainingPair(name, prepared, code, gain, offset, interior, cut, normals)
+
+
+def _target_box(code: np.ndarray) -> tuple[slice, slice]:
+    used = code > 0
+    indices = (np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0)))
+    return tuple(slice(max(0, int(i[0]) - BOX_MARGIN_PX), int(i[-1]) + 1 + BOX_MARGIN_PX) for i in indices)
 
 
 def _scale_of(name: str, lr: DepthMap, target: np.ndarray) -> int:
@@ -185,6 +200,7 @@ class PairSet:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over names, inputs, targets, guides and normals."""
         digest = hashlib.sha256()
@@ -243,12 +259,9 @@ class PairSet:
 
 def _stored_maps(pair: TrainingPair) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
     """Maps of a pair cut to its target's box with a margin, and the box's corner (row, column)."""
-    used = pair.code > 0
-    rows, columns = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
-    y0, x0 = (max(0, int(index[0]) - BOX_MARGIN_PX) for index in (rows, columns))
-    y1, x1 = int(rows[-1]) + 1 + BOX_MARGIN_PX, int(columns[-1]) + 1 + BOX_MARGIN_PX
-    maps = {"code": pair.code, **pair.guides} | ({} if pair.normals is None else {NORMALS: pair.normals})
-    return {name: np.ascontiguousarray(array[y0:y1, x0:x1]) for name, array in maps.items()}, (y0, x0)
+    box = pair.box
+    normals = {} if pair.normals is None else {NORMALS: pair.normals}
+    return {"code": np.ascontiguousarray(pair.code[box]), **pair.guides, **normals}, (box[0].start, box[1].start)
 
 
 def _mirrored(tensor: Tensor, name: str, guides: tuple[str, ...]) -> Tensor:
@@ -256,7 +269,7 @@ def _mirrored(tensor: Tensor, name: str, guides: tuple[str, ...]) -> Tensor:
     mirrored = tensor.flip(-1)
     first = 0
     for guide in guides if name == "guides" else ("normal",) if name == "normals" else ():
-        if guide == "normal":
+        if guide in MIRRORED:
             mirrored[first] = -mirrored[first]
         first += GUIDE_CHANNELS[guide]
     return mirrored

@@ -22,6 +22,7 @@ import torch
 from splathead.checkpoints import save_weights
 from splathead.config import Config, TrainConfig, build_section
 from splathead.devices import gpu_count
+from splathead.guides import beside_input
 from splathead.maps.degrade import STUDY_DEGRADATIONS
 from splathead.maps.view_maps import NORMAL_TARGETS_FOLDER, PREPARED_NORMALS
 from splathead.models import architecture_for, architecture_to_dict, create_network, network_guides, parameter_count
@@ -209,7 +210,7 @@ def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Samp
     """Train one job; the main process (which has ``part``) exports the result and closes the sub-stage."""
     config, settings = job.config, job.config.train
     name = settings.model.name
-    guides = network_guides(name)
+    guides = network_guides(settings.model)
     train, val = (_pair_set(_DataKey(config, guides), tuple(samples[s]), s == "val", accelerator) for s in ("train", "val"))
     architecture = architecture_for(settings.model, scale=train.scale, target=settings.target)
     torch.manual_seed(config.seed)
@@ -231,9 +232,10 @@ class _DataKey:
     def _values(self) -> tuple:
         train = self.config.train
         normals = train.normal_target if train.model.normal_head else ""
-        noise_seed = self.config.seed if train.lr_input in STUDY_DEGRADATIONS else 0
+        noisy = any(name in STUDY_DEGRADATIONS for name in (train.lr_input, *train.lr_mixture))
+        noise_seed = self.config.seed if noisy else 0
         zones = (self.config.pairs.interior_px, self.config.pairs.jump_mm)
-        what = (train.lr_input, noise_seed, train.target, normals, self.guides, zones)
+        what = (train.lr_input, tuple(train.lr_mixture), noise_seed, train.target, normals, self.guides, zones)
         return (str(self.config.run_folder), *what, train.max_gpu_memory_gb)
 
     def __hash__(self) -> int:
@@ -261,15 +263,16 @@ def export_training(job: TrainingJob, part: Stage, trainer: Trainer, report: Tra
     info = {
         "architecture": architecture_to_dict(settings.model.name, network.architecture), "parameters": parameter_count(network),
         "method": job.method, "target": settings.target, "lr_input": settings.lr_input, "seed": config.seed,
-        "settings": training_settings(settings), "data_fingerprint": trainer.train.fingerprint(), **summary,
+        "settings": training_settings(settings), "data_fingerprint": trainer.train.fingerprint, **summary,
         "device": device, "commit": commit, "dirty": dirty, "versions": part.record["versions"],
     }  # fmt: skip
     weights = network.state_dict()
     save_weights(part.folder / WEIGHTS_NAME, weights, info)
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     save_weights(part.folder / HALF_WEIGHTS_NAME, half, info)
+    track = "B" if beside_input(trainer.train.pairs[0].guides) else "A"
     row = ResultRow(
-        experiment="training", dataset=config.subjects.source, track="B" if trainer.train.pairs[0].guides else "A",
+        experiment="training", dataset=config.subjects.source, track=track,
         degradation_train=settings.lr_input, target=settings.target, split="train", method=job.method, metric="seconds",
         unit="s", value=report.seconds, n=len(trainer.train), seed=config.seed, device=device, commit=commit, dirty=dirty,
         config_hash=part.record["fingerprint"],

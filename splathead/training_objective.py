@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splathead.losses import depth_loss, normal_loss
+from splathead.config import TrainConfig
+from splathead.losses import depth_loss, laplace_loss, normal_loss
 from splathead.training_data import Batch, Crop, PairSet
 
 
@@ -39,15 +40,24 @@ def validation_rmse_mm(network: nn.Module, pairs: PairSet, views: int = 0) -> fl
     return float(np.mean(values))
 
 
-def predict(model: nn.Module, batch: Batch) -> Tensor:
-    """The network's depth [B, 1, H, W] for a batch."""
-    return model(batch.lr_depth01) if batch.guides is None else model(batch.lr_depth01, batch.guides)
+def predict(model: nn.Module, batch: Batch, **options: bool) -> Tensor | tuple[Tensor, Tensor]:
+    """The network's depth [B, 1, H, W] for a batch, and what else ``options`` ask it for."""
+    inputs = (batch.lr_depth01,) if batch.guides is None else (batch.lr_depth01, batch.guides)
+    return model(*inputs, **options)
 
 
-def forward_loss(model: nn.Module, batch: Batch, gradient_weight: float, scale: str, normal_weight: float) -> Tensor:
-    """Loss of a batch, with the normals' where it has any; a function of its own so that it can be compiled."""
-    if batch.normals is None:
-        return depth_loss(predict(model, batch), batch.target01, batch.mask, gradient_weight=gradient_weight, scale=scale)
-    depth, normals = model(batch.lr_depth01, with_normals=True)
-    loss = depth_loss(depth, batch.target01, batch.mask, gradient_weight=gradient_weight, scale=scale)
-    return loss + normal_weight * normal_loss(normals, batch.normals, batch.mask)
+def forward_loss(model: nn.Module, batch: Batch, settings: TrainConfig, predicts_scale: bool = False) -> Tensor:
+    """Loss of a batch, with the normals' where it has any and the predicted error's where the network does so; a function of
+    its own so that it can be compiled."""
+    options = {"with_normals": True} if batch.normals is not None else {"with_scale": True} if predicts_scale else {}
+    found = predict(model, batch, **options)
+    depth, extra = found if options else (found, None)
+    loss = depth_loss(
+        depth, batch.target01, batch.mask, gradient_weight=settings.gradient_loss_weight,
+        gradient_strides=settings.gradient_strides, scale=settings.loss_scale,
+    )  # fmt: skip
+    if batch.normals is not None:
+        return loss + settings.normal_loss_weight * normal_loss(extra, batch.normals, batch.mask)
+    if predicts_scale:
+        return loss + settings.scale_loss_weight * laplace_loss(depth - batch.target01, extra, batch.mask)
+    return loss

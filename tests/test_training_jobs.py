@@ -274,7 +274,7 @@ def test_two_head_models_share_every_split():
 
 
 def test_unknown_guides_are_named():
-    assert guide_channels(tuple(GUIDE_CHANNELS)) == 7
+    assert guide_channels(tuple(GUIDE_CHANNELS)) == 12
     with pytest.raises(ValueError, match="guide 'depth', expected one of rgb"):
         guide_channels(("depth",))
 

@@ -74,7 +74,7 @@ def test_predictions_of_every_method_with_sidecars(config):
     info = json.loads((stage_folder(config, 6) / "unet" / "model.json").read_text())
     assert info["architecture"] == {
         "name": "unet", "scale": 4, "base_ch": 4, "base": "bilinear", "zero_init": True, "output_margin": 0.5,
-        "normal_head": False,
+        "normal_head": False, "guides": [],
     }  # fmt: skip
     assert info["target"] == "surface" and info["complete"] and info["epochs_done"] == 2 and info["seconds"] > 0
     assert prediction(config, "unet")[1].source.endswith(f"target surface from 8bit input, weights {info['sha256'][:16]}")

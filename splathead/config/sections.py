@@ -218,7 +218,7 @@ class ModelConfig:
     """The network of stage 06. A network takes what its architecture has of these."""
 
     name: str = "unet"
-    """unet | edsr | srresnet | swinir | sgnet, or none: baselines only"""
+    """unet | edsr | srresnet | swinir | sgnet | splathead, or none: baselines only"""
     base_ch: int = 32
     """channels of the first level (32: 7,765,409 parameters, as published)"""
     base: str = "bicubic"
@@ -231,6 +231,8 @@ class ModelConfig:
     """swinir: add the network's output to the base; false is the published form, which collapses"""
     normal_head: bool = False
     """unet: also predict normals, see train.normal_target"""
+    guides: list[str] = field(default_factory=lambda: ["own"])
+    """unet, sgnet, splathead: maps of the view that it sees (cover, slope, spread, alpha, rgb, normal); own = its usual ones"""
 
 
 @dataclass
@@ -263,7 +265,13 @@ class TrainConfig:
     """random crops per view and epoch"""
     learning_rate: float = 1e-4
     weight_decay: float = 1e-4
+    lr_mixture: list[str] = field(default_factory=list)
+    """train each view on one of these inputs instead of lr_input; validation keeps lr_input"""
     gradient_loss_weight: float = 0.5
+    gradient_strides: list[int] = field(default_factory=lambda: [1])
+    """pixels over which the gradient loss compares depth; 1 is published"""
+    scale_loss_weight: float = 0.1
+    """splathead: weight of the likelihood of its errors, from which it learns to predict their scale"""
     loss_scale: str = "range"
     """unit of the loss: range (depth in [0, 1] of near..far, published) or lsb (8-bit code steps)"""
     amp: bool = True

@@ -155,7 +155,7 @@ def low_resolution_method(source: DepthMap, scale: int, name: str, guides: dict 
     network = load_network(Path(name))
     if network.scale != scale:
         raise ValueError(f"{name}: a network for scale factor {network.scale}, but this input needs {scale}")
-    missing = [guide for guide in network.guides if guide not in (guides or {})]
+    missing = [name for name in network.needs if name not in (guides or {})]
     if missing:
         raise ValueError(f"{name}: this network needs {', '.join(missing)} of the same view, which this input does not have")
     lr_input = network.info["lr_input"]

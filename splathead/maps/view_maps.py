@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from splathead.config import Config
+from splathead.guides import stored_maps
 from splathead.images import load_maps
 from splathead.maps.render_subject import pack_normals
 from splathead.samples import STAGE_NAMES, Sample, stage_folder, subject_folder
@@ -16,9 +17,10 @@ NORMAL_TARGETS_FOLDER = "normal_targets"
 PREPARED_NORMALS = ("splat_bilateral", "dsine")
 
 
-def load_guides(config: Config, sample: Sample, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Guides [H, W] or [H, W, C] of a sample as stage 04 stores them, by name; see :mod:`splathead.guides`."""
-    return load_maps(sample.path(config, 4, "_hr.npz"), tuple(names)) if names else {}
+def load_guide_maps(config: Config, sample: Sample, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The maps of stage 04 that a sample's guides are made of, see :func:`splathead.guides.view_guides`."""
+    sources = stored_maps(names)
+    return load_maps(sample.path(config, 4, "_hr.npz"), sources) if sources else {}
 
 
 def load_normal_target(config: Config, sample: Sample, kind: str) -> np.ndarray:

@@ -24,6 +24,7 @@ NETWORKS = {
     "srresnet": ("splathead.models.srresnet", "SRResNetArchitecture"),
     "swinir": ("splathead.models.swinir", "SwinIRArchitecture"),
     "sgnet": ("splathead.models.sgnet", "SGNetArchitecture"),
+    "splathead": ("splathead.models.splathead", "SplatHeadArchitecture"),
 }
 """name -> module and name of its architecture dataclass"""
 
@@ -35,6 +36,9 @@ BASELINES = ("nearest", "bilinear", "bicubic", "bilinear_offset", "variational",
 
 FROM_GAUSSIANS = ("raw_splat", "splat_surface")
 """Those of them that read maps of the Gaussians at full resolution (track C), no low-resolution input"""
+
+OWN_GUIDES = "own"
+"""``train.model.guides`` that leaves a network's guides as they are"""
 
 SURFACE_MARGIN = 0.5
 """``output_margin`` of networks trained on the true surface, which leaves near..far at the nose and at silhouettes;
@@ -54,13 +58,22 @@ def architecture_for(model: ModelConfig, *, scale: int, target: str) -> object:
     values = {"scale": scale, "output_margin": SURFACE_MARGIN if target == "surface" else 0.0}
     known = {field.name for field in fields(kind)}
     values.update({field.name: getattr(model, field.name) for field in fields(model) if field.name in known})
+    if model.guides == [OWN_GUIDES]:
+        values.pop("guides", None)
+    elif "guides" not in known:
+        raise ValueError(f"model.guides: {', '.join(model.guides)}, but {model.name} takes no guides")
     return kind(**values)
 
 
-def network_guides(name: str) -> tuple[str, ...]:
-    """Guides that a network takes, in order; see :mod:`splathead.guides`."""
+def network_guides(model: ModelConfig) -> tuple[str, ...]:
+    """Guides that the configured network takes, in order; see :mod:`splathead.guides`."""
+    return tuple(getattr(architecture_for(model, scale=4, target="surface"), "guides", ()))
+
+
+def works_without_guides(name: str) -> bool:
+    """Whether a network takes guides that may be missing (zero), with the same weights."""
     module, cls = _entry(name)
-    return getattr(getattr(importlib.import_module(module), cls), "guides", ())
+    return getattr(getattr(importlib.import_module(module), cls), "guides_optional", False)
 
 
 def create_network(name: str, architecture: object) -> nn.Module:

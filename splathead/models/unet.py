@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from splathead.guides import guide_channels
 from splathead.models.pixel_shuffle import interpolated_base
+from splathead.models.sgnet_blocks import check_guides
 
 LEVELS = 4
 """Poolings by 2: frame sides are padded to multiples of 2^LEVELS."""
@@ -42,8 +44,12 @@ class UNetArchitecture:
     [0, 1]: it lies 1-2 mm in front of splat depth, and falls off behind the input's last pixel at silhouettes"""
     normal_head: bool = False
     """also predict normals, 3x3 convolution - BN - ReLU - 1x1 convolution (7,774,820 parameters with base 32)"""
+    guides: tuple[str, ...] = ()
+    """maps of the view that it sees beside depth, as further input channels; see :mod:`splathead.guides`"""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "guides", tuple(self.guides))
+        guide_channels(self.guides)
         if self.base not in ("bicubic", "bilinear"):
             raise ValueError(f"UNet base {self.base!r}, expected bicubic or bilinear")
         if self.scale < 1 or self.base_ch < 1 or self.output_margin < 0:
@@ -61,7 +67,8 @@ class UNet(nn.Module):
         self.architecture = architecture
         self.memory_format = torch.channels_last  # faster than NCHW on CPU and GPU
         widths = [architecture.base_ch * 2**level for level in range(LEVELS + 1)]
-        self.encoder = nn.ModuleList(_conv_block(i, o) for i, o in zip([1, *widths], widths))
+        self.guide_channels = guide_channels(architecture.guides)
+        self.encoder = nn.ModuleList(_conv_block(i, o) for i, o in zip([1 + self.guide_channels, *widths], widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[:-1])
         self.decoder = nn.ModuleList(_conv_block(2 * width, width) for width in widths[:-1])
         self.output = nn.Conv2d(widths[0], 1, 1)
@@ -75,6 +82,7 @@ class UNet(nn.Module):
     def forward(
         self,
         lr_depth01: Tensor,  # [B, 1, h, w] float32, extended beyond its mask; 0 = near, 1 = far
+        guides: Tensor | None = None,  # [B, C, h * scale, w * scale] float32, where the architecture names any
         *,
         with_normals: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:  # [B, 1, h * scale, w * scale] float32 in the same normalisation
@@ -83,7 +91,11 @@ class UNet(nn.Module):
         ``with_normals``: also unit normals [B, 3, H, W] float32 of the normal head, in camera axes.
         """
         base = interpolated_base(lr_depth01, self.architecture.scale, self.architecture.base)
-        features = self.trunk(base)
+        inputs = base
+        if self.guide_channels:
+            check_guides("UNet", lr_depth01, guides, self.architecture.scale, self.guide_channels)
+            inputs = torch.cat([base, guides], dim=1)
+        features = self.trunk(inputs)
         # the residual is a small fraction of one 8-bit code step: half precision would round it away
         with torch.autocast(lr_depth01.device.type, enabled=False):
             # a sum of products instead of a convolution: cuDNN's convolutions may round their inputs to TF32
@@ -95,12 +107,12 @@ class UNet(nn.Module):
 
     def trunk(
         self,
-        base: Tensor,  # [B, 1, H, W]
+        inputs: Tensor,  # [B, 1 + C, H, W]
     ) -> Tensor:  # [B, base_ch, H, W]
         """Features before the output layer; the part that may run in half precision."""
-        height, width = base.shape[-2:]
+        height, width = inputs.shape[-2:]
         step = 2**LEVELS
-        padded = F.pad(base, (0, -width % step, 0, -height % step), mode="replicate")
+        padded = F.pad(inputs, (0, -width % step, 0, -height % step), mode="replicate")
         x = padded.contiguous(memory_format=self.memory_format)
         skips = []
         for block in self.encoder[:-1]:

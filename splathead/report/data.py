@@ -38,7 +38,12 @@ METHOD_LABELS = {
     "unet_normals": "UNet + normal head",
     "sgnet": "SGNet",
     "dornet_nyu": "DORNet-T, zero-shot",
+    "unet_guided": "UNet + guides",
+    "unet_shape": "UNet, our loss",
     "splathead": "SplatHead",
+    "splathead_guided": "SplatHead + guides",
+    "splathead_mix": "SplatHead, mixture",
+    "splathead_mix_guided": "SplatHead, mixture + guides",
     "3dgs": "3D Gaussians",
     "true_depth": "true depth map",
 }

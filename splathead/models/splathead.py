@@ -1,0 +1,227 @@
+"""SplatHead's network: two steps at their own resolutions, and guides that may be missing.
+
+    d     = bicubic(lr + r_low) + r_high
+
+A U-shaped trunk at the *input's* resolution removes the code's steps and the splats' bias (r_low): that is where the
+information is, and a sixteenth of the work. Its result is enlarged bicubically, so that nothing depends on a pixel's phase,
+and a few convolutions at full resolution add what the guides know beyond it (r_high). Both residuals are computed in float32
+and start at zero; weights do not depend on the scale factor.
+
+Guides (:mod:`splathead.guides`) enter twice, averaged over the input's cells and at full resolution, each time through
+convolutions without bias and a gate in 0..1 that sees depth and guides: where guides are zero, i.e. missing, their features are
+zero, and one set of weights serves both input tracks. In training they are left out at random. The important ones are the
+spread of depth along the ray, which says how far behind the skin the splats' depth lies, and the slopes of their normals.
+
+No normalisation layers: batch statistics of crops are not those of frames. Blocks instead start as identities (Zhang et al.,
+"Fixup initialization", ICLR 2019).
+
+The network also predicts the scale b of its own error (Laplace distribution), see :meth:`SplatHead.depth_and_scale`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from splathead.guides import GUIDE_CHANNELS, OF_INPUT, guide_channels
+from splathead.losses import CODE_STEPS
+from splathead.models.pixel_shuffle import exact_convolution
+from splathead.models.sgnet_blocks import check_guides
+
+LOW_CHANNELS = 7
+"""Input features made of low-resolution depth and cover, see :meth:`SplatHead.low_features`"""
+STEP = 8
+"""Low-resolution sides are padded to multiples of this: the trunk halves them three times"""
+ALL_DROPPED = 0.4
+"""Training: probability that a sample loses all of its guides, as in track A"""
+ONE_DROPPED = 0.1
+"""Training: probability that a sample loses one of the guides that are left, each on its own"""
+SCALE_LIMITS = (-6.0, 6.0)
+"""Of the logarithm of the predicted error in code steps"""
+
+
+@dataclass(frozen=True)
+class SplatHeadArchitecture:
+    """Everything that determines the network's function, apart from its weights."""
+
+    scale: int = 4
+    """super-resolution factor; the weights fit every other one as well"""
+    widths: tuple[int, ...] = (48, 96, 128, 152)
+    """channels at the input's resolution and after each halving"""
+    high_width: int = 16
+    """channels at full resolution"""
+    guides: tuple[str, ...] = ("cover", "slope", "spread", "alpha", "rgb")
+    output_margin: float = 0.5
+    """output is clamped to [-margin, 1 + margin] of near..far, see the UNet's"""
+    guides_optional: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "guides", tuple(self.guides))
+        object.__setattr__(self, "widths", tuple(self.widths))
+        guide_channels(self.guides)
+        if self.scale < 1 or len(self.widths) != 4 or min(*self.widths, self.high_width) < 4 or self.output_margin < 0:
+            raise ValueError(
+                f"SplatHead with scale {self.scale}, widths {self.widths}, high_width {self.high_width}, margin "
+                f"{self.output_margin}, expected a scale of at least 1, 4 widths of at least 4 channels, a margin of at least 0"
+            )
+        if self.guides[:1] != OF_INPUT:
+            raise ValueError(f"SplatHead with guides {self.guides}, expected cover and any others after it")
+
+
+class _Block(nn.Module):
+    """x + two 3x3 convolutions, the second zero at the start."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(F.silu(x))))
+
+
+class _GatedGuides(nn.Module):
+    """Features of guides times a confidence in 0..1 that sees them and the depth's features; zero where guides are."""
+
+    def __init__(self, guides: int, inner: int, features: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(guides, inner, 3, padding=1, bias=False)
+        self.widen = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
+        self.confidence = nn.Conv2d(inner + features, inner, 1)
+
+    def forward(self, guides: Tensor, features: Tensor) -> Tensor:
+        found = self.widen(F.silu(self.embed(guides)))
+        return found * torch.sigmoid(self.confidence(torch.cat([found, features], dim=1)))
+
+
+class SplatHead(nn.Module):
+    """Depth super-resolution and surface recovery; ``architecture`` says which."""
+
+    predicts_scale = True
+
+    def __init__(self, architecture: SplatHeadArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        w, high = architecture.widths, architecture.high_width
+        self.guide_channels = guide_channels(architecture.guides)
+        others = self.guide_channels - 1
+        self.stem = nn.Conv2d(LOW_CHANNELS, w[0], 3, padding=1)
+        self.low_guides = _GatedGuides(others, w[0], w[0]) if others else None
+        self.merge = nn.Conv2d(w[0], w[0], 1, bias=False) if others else None
+        self.encoder = nn.ModuleList(nn.Sequential(_Block(width), _Block(width)) for width in w[:-1])
+        self.down = nn.ModuleList(nn.Conv2d(i, o, 2, stride=2) for i, o in pairwise(w))
+        self.middle = nn.Sequential(_Block(w[-1]), _Block(w[-1]))
+        self.up = nn.ModuleList(nn.Conv2d(o, i, 1) for i, o in pairwise(w))
+        self.decoder = nn.ModuleList(nn.Sequential(_Block(width), _Block(width)) for width in w[:-1])
+        self.low_output = nn.Conv2d(w[0], 1, 3, padding=1)
+        self.to_high = nn.Conv2d(w[0], high, 1)
+        self.high_cover = nn.Conv2d(1, high, 3, padding=1, bias=False)
+        self.high_guides = _GatedGuides(others, high, high) if others else None
+        self.high_first = nn.Conv2d(high, high, 3, padding=1)
+        self.high_second = nn.Conv2d(high, high, 3, padding=1)
+        self.high_output = nn.Conv2d(high, 2, 1)
+        for layer in (self.low_output, self.high_output):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        lr_depth01: Tensor,  # [B, 1, h, w] float32, extended beyond its mask; 0 = near, 1 = far
+        guides: Tensor,  # [B, C, h * scale, w * scale] float32, see splathead.guides; zero where missing
+        *,
+        with_scale: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:  # [B, 1, H, W] float32 in the same normalisation
+        """Super-resolved depth. Base, residuals and tail run in float32 whatever autocast is active around the call.
+
+        ``with_scale``: also the logarithm of the error's predicted scale in 8-bit code steps, [B, 1, H, W] float32.
+        """
+        check_guides("SplatHead", lr_depth01, guides, self.architecture.scale, self.guide_channels)
+        height, width = lr_depth01.shape[-2:]
+        scale, margin = self.architecture.scale, self.architecture.output_margin
+        guides = self._dropped(guides)
+        padding = (0, -width % STEP, 0, -height % STEP)
+        low, wide = F.pad(lr_depth01.float(), padding, mode="replicate"), F.pad(guides, [p * scale for p in padding])
+        features = self.trunk(low, wide)
+        with torch.autocast(lr_depth01.device.type, enabled=False):
+            refined = low + exact_convolution(self.low_output, features) / CODE_STEPS
+            base = F.interpolate(refined, scale_factor=scale, mode="bicubic", align_corners=False)
+        detail = self.high_features(features, wide)
+        with torch.autocast(lr_depth01.device.type, enabled=False):
+            weight = self.high_output.weight[:, :, 0, 0]
+            residual, log_scale = (
+                (detail.float() * weight[i][:, None, None]).sum(1, keepdim=True) + self.high_output.bias[i] for i in (0, 1)
+            )
+            depth = (base + residual / CODE_STEPS).clamp(-margin, 1.0 + margin)[..., : height * scale, : width * scale]
+            if not with_scale:
+                return depth
+            return depth, log_scale.clamp(*SCALE_LIMITS)[..., : height * scale, : width * scale]
+
+    def low_features(self, low: Tensor, cover: Tensor) -> Tensor:
+        """[B, LOW_CHANNELS, h, w]: depth, what smoothing takes from it at three scales, its slopes in code steps, cover.
+
+        In float32: a code step, 1/254 of the range, has only two digits of its own in half precision.
+        """
+        with torch.autocast(low.device.type, enabled=False):
+            padded = F.pad(low, (1, 1, 1, 1), mode="replicate")
+            slope_x = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) * (CODE_STEPS / 8)
+            slope_y = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) * (CODE_STEPS / 8)
+            bands = [low - 0.5]
+            for reach, weight in ((1, CODE_STEPS), (3, CODE_STEPS / 3), (9, CODE_STEPS / 10)):
+                wide = F.pad(low, (reach,) * 4, mode="replicate")
+                bands.append((low - F.avg_pool2d(wide, 2 * reach + 1, stride=1)) * weight)
+            limited = [band.clamp(-16, 16) for band in (*bands[1:], slope_x, slope_y)]
+            return torch.cat([bands[0], *limited, F.avg_pool2d(cover, self.architecture.scale)], dim=1)
+
+    def trunk(
+        self,
+        low: Tensor,  # [B, 1, h, w] float32
+        guides: Tensor,  # [B, C, H, W] float32, cover first
+    ) -> Tensor:  # [B, widths[0], h, w]
+        """Features at the input's resolution; may run in half precision."""
+        inputs = self.low_features(low, guides[:, :1]).contiguous(memory_format=torch.channels_last)
+        x = self.stem(inputs)
+        if self.low_guides is not None:
+            x = x + self.merge(self.low_guides(F.avg_pool2d(guides[:, 1:], self.architecture.scale), x))
+        skips = []
+        for blocks, down in zip(self.encoder, self.down):
+            skips.append(blocks(x))
+            x = down(skips[-1])
+        x = self.middle(x)
+        for up, blocks, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips)):
+            x = blocks(skip + F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False))
+        return x
+
+    def high_features(self, features: Tensor, guides: Tensor) -> Tensor:
+        """[B, high_width, H, W]: the trunk's features, enlarged, with the guides at full resolution."""
+        scale = self.architecture.scale
+        x = F.interpolate(self.to_high(features), scale_factor=scale, mode="bilinear", align_corners=False)
+        guides = guides.contiguous(memory_format=torch.channels_last)
+        x = x + self.high_cover(guides[:, :1])
+        if self.high_guides is not None:
+            x = x + self.high_guides(guides[:, 1:], x)
+        return F.silu(self.high_second(F.silu(self.high_first(F.silu(x)))))
+
+    def _dropped(self, guides: Tensor) -> Tensor:
+        """Training: guides with some left out, drawn from torch's generator on the CPU, which checkpoints keep."""
+        if not self.training:
+            return guides
+        kept = (torch.rand(len(guides), 1) > ALL_DROPPED).float()
+        columns = [torch.ones(len(guides), 1)]
+        for name in self.architecture.guides[1:]:
+            columns.append((kept * (torch.rand(len(guides), 1) > ONE_DROPPED)).expand(-1, GUIDE_CHANNELS[name]))
+        factors = torch.cat(columns, dim=1)
+        if guides.device.type == "cuda":
+            factors = factors.pin_memory().to(guides.device, non_blocking=True)
+        return guides * factors[:, :, None, None]
+
+
+def create(architecture: SplatHeadArchitecture) -> SplatHead:
+    """A new network, its weights in the memory format that it computes in."""
+    return SplatHead(architecture).to(memory_format=torch.channels_last)
