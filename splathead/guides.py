@@ -18,6 +18,7 @@ from splathead.images import DepthMap
 from splathead.losses import CODE_STEPS
 from splathead.maps.fill import extend_depth
 from splathead.maps.render_subject import NORMAL_SCALE
+from splathead.metrics.zones import bounding_box
 from splathead.models.interpolation import upsample, upsample_depth
 
 GUIDE_CHANNELS = {"rgb": 3, "alpha": 1, "normal": 3, "slope": 3, "spread": 1, "cover": 1}
@@ -112,17 +113,17 @@ def _slopes(normals: np.ndarray, lr: DepthMap, scale: int) -> np.ndarray:
     The plane through a surface point P = z r, r = ((x - cx) / fx, (y - cy) / fy, 1), has n . dP/dx = 0, hence
     dz/dx = -z (n_x / fx) / (n . r); z is the input's, interpolated.
     """
-    camera = lr.camera.resized(normals.shape[1], normals.shape[0])
-    rows, columns = (np.flatnonzero(normals.any(axis=(1 - axis, 2))) for axis in (0, 1))
     slopes = np.zeros(normals.shape, np.float16)
-    if not len(rows):
+    seen = normals[..., 2] != 0
+    if not seen.any():
         return slopes
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    box = bounding_box(seen)
+    camera = lr.camera.resized(normals.shape[1], normals.shape[0]).cropped(*box)
     span = lr.encoding.far - lr.encoding.near
     z01 = upsample_depth(extend_depth(((lr.depth - lr.encoding.near) / span).astype(np.float32), lr.mask), scale, "bilinear")
     steps = (z01[box] + np.float32(lr.encoding.near / span)) * np.float32(CODE_STEPS)
     n = normals[box].astype(np.float32) / np.float32(NORMAL_SCALE)
-    rays = camera.ray_directions()[box].astype(np.float32)
+    rays = camera.ray_directions().astype(np.float32)
     facing = np.einsum("hwc,hwc->hw", n, rays)
     cosine = np.abs(facing) / np.linalg.norm(rays, axis=-1)
     known = cosine > MIN_COSINE

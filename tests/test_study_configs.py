@@ -9,6 +9,7 @@ import pytest
 from conftest import REPOSITORY
 
 from splathead.config import Config, load_config
+from splathead.models import network_guides
 from splathead.subjects.collect import plan_subjects
 from splathead.subjects.importer import find_splats, import_subject
 from splathead.training_jobs import study_jobs
@@ -43,16 +44,21 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     config = study_config("paper")
     jobs = study_jobs(config, Path("runs"))
     names = [job.name for job in jobs]
-    essential = {f"{m}-{t}" for m in ("unet", "unet_normals", "srresnet", "edsr", "swinir") for t in ("surface", "render")}
-    assert len(names) == 23 and set(names[:10]) == essential
+    essential = {
+        f"{m}-{t}" for m in ("unet", "srresnet", "edsr", "swinir", "splathead", "unet_guided") for t in ("surface", "render")
+    }
+    assert len(names) == 34 and set(names[:12]) == essential
+    assert all(len([n for n in names if n.startswith(f"{m}-")]) == 6 for m in ("unet", "splathead"))  # three seeds
+    ours = {job.method: job.config.train for job in jobs if job.method.startswith("splathead")}
+    assert {train.steps for method, train in ours.items() if method != "splathead_mix"} == {config.train.steps}
     assert names[-3:] == ["sgnet-surface", "sgnet-render", "unet_long-surface"]
     assert {job.config.train.max_seconds for job in jobs} == {0.0, 150.0}
     assert all((job.method == "sgnet") == (job.config.train.max_seconds > 0) for job in jobs)
     assert sorted(n for n in names if n.startswith("unet-")) == sorted(
         f"unet-{t}{seed}" for t in ("surface", "render") for seed in ("", "+seed1", "+seed2")
     )
-    data = [(job.config.train.target, job.config.train.normal_target, job.method == "sgnet") for job in jobs]
-    assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 7  # one GPU reads new data so often
+    data = [(job.config.train.target, job.config.train.normal_target, network_guides(job.config.train.model)) for job in jobs]
+    assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 16  # one GPU reads new data so often
 
 
 def test_fits_of_the_scan_are_several_subjects_of_one_person(shared_data):

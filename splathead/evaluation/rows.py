@@ -18,6 +18,8 @@ from splathead.results import ResultRow, device_name, git_state
 EXPERIMENT = "main"
 REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "unet_normals_none")
 """Methods that every network (and what else ``COMPARED`` names) is compared with, paired by view."""
+OURS = "splathead"
+"""Methods whose names start so are compared with every network"""
 COMPARED = ("variational", "dornet_nyu")
 PAIRED_METRICS = {
     "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",
@@ -102,9 +104,11 @@ def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str
     found: dict[str, Method] = {}
     for other in sorted(others, key=lambda m: (m.seed or 0, m.folder)):
         same_training = other.degradation_train == method.degradation_train or not other.is_network
-        if other.name in REFERENCES and other.degradation_test == method.degradation_test and same_training:
+        wanted = other.name in REFERENCES or (method.name.startswith(OURS) and other.is_network)
+        if wanted and other.degradation_test == method.degradation_test and same_training:
             found.setdefault(other.name, other)
-    return [(name, found[name].folder) for name in REFERENCES if name in found and name != method.name]
+    names = dict.fromkeys((*REFERENCES, *sorted(found)))
+    return [(name, found[name].folder) for name in names if name in found and name != method.name]
 
 
 def _grouped(sheets: Iterable[ScoreSheet], keys: Sequence[ScoreKey]) -> dict[tuple[str, ...], dict[str, _Scores]]:
