@@ -1,7 +1,7 @@
 """Speed of the rasteriser, the pipeline's steps and training, as ratios measured in one run, with peers where installed.
 
     python scripts/90_benchmark.py                      everything for this machine
-    python scripts/90_benchmark.py --only raster        raster | steps | fit | training
+    python scripts/90_benchmark.py --only raster        raster | steps | inference | fit | training
     python scripts/90_benchmark.py --device cuda --out eval/benchmark_h200.csv
 """
 
@@ -12,13 +12,14 @@ from pathlib import Path
 
 from splathead import cli
 
-GROUPS = {"cpu": ("raster", "steps", "fit"), "cuda": ("steps", "fit", "training")}
+GROUPS = {"cpu": ("raster", "steps", "inference", "fit"), "cuda": ("steps", "inference", "fit", "training")}
+CHOICES = ("raster", "steps", "inference", "fit", "training")
 
 
 def run() -> None:
     """Measure, print, write eval/benchmark_<device>.csv."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=("raster", "steps", "fit", "training"), help="groups to measure")
+    parser.add_argument("--only", nargs="+", choices=CHOICES, help="groups to measure")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--budget", type=float, default=2.0, help="seconds per measurement (default 2)")
     parser.add_argument("--subject", type=Path, help="fit this subject folder of stage 01 instead of an embedded head")
@@ -45,6 +46,10 @@ def measure(group: str, budget: float, subject: Path | None) -> list:
         from splathead.benchmarks.raster import compile_rows, raster_rows
 
         return [*compile_rows(), *raster_rows(budget)]
+    if group == "inference":
+        from splathead.benchmarks.inference import inference_rows
+
+        return inference_rows(budget)
     if group == "training":
         from splathead.benchmarks.training import training_rows
 

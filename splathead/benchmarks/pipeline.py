@@ -1,4 +1,4 @@
-"""Speed of the pipeline's own steps: ray casting, the mesh evaluator, fusion, a fit, network inference."""
+"""Speed of the pipeline's own steps: ray casting, the mesh evaluator, fusion, a fit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import torch
 
 from splathead.benchmarks.raster import SpeedRow, best_seconds
 from splathead.cameras import Camera, orbit_camera
-from splathead.config import FitConfig, ModelConfig
-from splathead.devices import compute_device, raster_device
+from splathead.config import FitConfig
+from splathead.devices import raster_device
 from splathead.fitting.optimise import fit_views
 from splathead.gaussians import Gaussians
 from splathead.metrics.image import psnr
-from splathead.models import architecture_for, create_network
 from splathead.raster import render
 from splathead.subjects.rig import subject_cameras
 from splathead.subjects.writer import SubjectLabel, load_subject, write_subject
@@ -43,25 +42,6 @@ def step_rows(budget: float = 2.0) -> list[SpeedRow]:
         SpeedRow("ray casting 1024", "splathead", "one view", best_seconds(lambda: caster.cast(camera), budget)),
         SpeedRow("mesh evaluation 1024", "splathead", "one map", best_seconds(lambda: evaluate_mesh(noisy, mask, truth), budget)),  # noqa: E501
     ]
-    return [*rows, *inference_rows(budget)]
-
-
-def inference_rows(budget: float = 2.0) -> list[SpeedRow]:
-    """The published UNet and the quick run's, 256 to 1024, on the device there is."""
-    device = compute_device("auto")
-    rows = []
-    for base in (32, 8):
-        settings = ModelConfig(base_ch=base)
-        network = create_network("unet", architecture_for(settings, scale=4, target="surface")).to(device).eval()
-        x = torch.rand(1, 1, SIZE // 4, SIZE // 4, device=device)
-
-        def infer(network: torch.nn.Module = network, x: torch.Tensor = x) -> None:
-            with torch.no_grad():
-                network(x)
-            if x.is_cuda:
-                torch.cuda.synchronize()
-
-        rows.append(SpeedRow(f"UNet base {base} 1024", "splathead", "inference", best_seconds(infer, budget)))
     return rows
 
 

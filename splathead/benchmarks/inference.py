@@ -1,0 +1,69 @@
+"""Speed of the networks on one 1024 map: full precision, and on a GPU half precision and CUDA graphs as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from splathead.benchmarks.raster import SpeedRow, best_seconds
+from splathead.config import ModelConfig
+from splathead.devices import compute_device
+from splathead.guides import guide_channels
+from splathead.models import architecture_for, create_network, network_guides
+
+SIZE, SCALE = 1024, 4
+NETWORKS = {
+    "UNet base 32": ModelConfig(base_ch=32),
+    "UNet base 8": ModelConfig(base_ch=8),
+    "SplatHead": ModelConfig(name="splathead"),
+}
+"""The published UNet, the quick run's, and ours (its time is the same with guides and with zeros in their place)"""
+WARM_UP = 3
+
+
+def inference_rows(budget: float = 2.0) -> list[SpeedRow]:
+    """One row per network and way of running it; ratios are to the published UNet run the same way."""
+    device = compute_device("auto")
+    rows: list[SpeedRow] = []
+    for name, settings in NETWORKS.items():
+        torch.manual_seed(0)
+        network = create_network(settings.name, architecture_for(settings, scale=SCALE, target="surface")).to(device).eval()
+        inputs = [torch.rand(1, 1, SIZE // SCALE, SIZE // SCALE, device=device)]
+        if network_guides(settings):
+            inputs.append(torch.rand(1, guide_channels(network_guides(settings)), SIZE, SIZE, device=device))
+        for phase, run in _ways(network, inputs).items():
+            first = next((row for row in rows if row.phase == phase), None)
+            seconds = best_seconds(run, budget)
+            ratio = {} if first is None else {"ratio": first.seconds / seconds, "ratio_to": first.method}
+            rows.append(SpeedRow(f"{SIZE // SCALE} to {SIZE}, a map", name, phase, seconds, **ratio))
+    return rows
+
+
+def _ways(network: nn.Module, inputs: list[Tensor]) -> dict[str, Callable[[], None]]:
+    """How a network can be run, each as a function that waits for its result."""
+
+    @torch.no_grad()
+    def eager(half: bool = False) -> None:
+        with torch.autocast(inputs[0].device.type, torch.float16, enabled=half):
+            network(*inputs)
+        if inputs[0].is_cuda:
+            torch.cuda.synchronize()
+
+    if not inputs[0].is_cuda:
+        return {"inference": eager}
+    graph = torch.cuda.CUDAGraph()
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):  # what is set up at the first run must not be captured
+        for _ in range(WARM_UP):
+            eager(half=True)
+    torch.cuda.current_stream().wait_stream(side)
+    with torch.no_grad(), torch.autocast("cuda", torch.float16, cache_enabled=False), torch.cuda.graph(graph):
+        network(*inputs)
+
+    def replay() -> None:
+        graph.replay()
+        torch.cuda.synchronize()
+
+    return {"inference": eager, "inference fp16": lambda: eager(half=True), "inference fp16, CUDA graph": replay}
