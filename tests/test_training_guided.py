@@ -1,0 +1,94 @@
+"""Stage 06 with networks that take guides: two methods from one network of ours, mixtures of inputs, the UNet with guides."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from splathead import depth_sr
+from splathead.config import Config, ModelConfig, PairsConfig, RenderConfig, SubjectsConfig, TrainConfig
+from splathead.evaluation.views import predicted_methods
+from splathead.images import load_depth_png, save_maps
+from splathead.maps.normals import normals_from_depth
+from splathead.maps.render_subject import pack_normals
+from splathead.pair_loading import input_of, load_pairs
+from splathead.prediction import load_network
+from splathead.samples import list_samples, predictions_folder, stage_folder
+from splathead.synthetic import write_synthetic_run
+
+pytestmark = pytest.mark.usefixtures("single_thread")
+OURS = {"method": "splathead", "model": {"name": "splathead"}, "gradient_strides": [1, 2], "learning_rate": 1e-3}
+GUIDES = ["cover", "slope", "spread", "alpha", "rgb"]
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    made = Config(
+        name="tiny", runs_dir=str(tmp_path), device="cpu", subjects=SubjectsConfig(map_size=64, map_yaws=[-15.0, 15.0]),
+        train=TrainConfig(ModelConfig(base_ch=2), epochs=1, batch_size=1, grad_accum=1, crop=32, loss_scale="lsb",
+                          baselines=["bilinear"]),
+        render=RenderConfig(lr_size=16), pairs=PairsConfig(interior_px=2),
+    )  # fmt: skip
+    write_synthetic_run(made, {"train": 1, "val": 1, "test": 1})
+    for sample in list_samples(made, 5):
+        high = load_depth_png(sample.path(made, 5) / "hr_render.png")
+        normals, valid = normals_from_depth(high.depth, high.mask, high.camera, jump=np.inf)
+        maps = {
+            "alpha": high.mask.astype(np.float16), "depth": high.depth, "mask": high.mask,
+            "depth_variance": np.where(high.mask, 4.0, 0).astype(np.float32),
+            "normal": pack_normals(np.where(valid[..., None], normals, 0)),
+            "rgb": np.repeat(high.mask[..., None] * np.uint8(150), 3, axis=2),
+        }  # fmt: skip
+        save_maps(sample.path(made, 4, "_hr.npz"), maps)
+    return made
+
+
+def test_a_study_with_ours_and_the_guided_unet(config):
+    config.trainings = [OURS, {"method": "unet_guided", "model": {"guides": GUIDES}}, {"method": "unet"}]
+    lines = depth_sr.run_stage(config)
+    names = "splathead-surface, splathead_guided-surface, unet_guided-surface, unet-surface, bilinear"
+    assert f"predictions of {names}" in lines[-1]
+    methods = {method.folder: (method.name, method.track, method.target) for method in predicted_methods(config)}
+    assert methods == {
+        "bilinear": ("bilinear", "A", ""), "splathead-surface": ("splathead", "A", "surface"),
+        "splathead_guided-surface": ("splathead_guided", "B", "surface"),
+        "unet_guided-surface": ("unet_guided", "B", "surface"), "unet-surface": ("unet", "A", "surface"),
+    }  # fmt: skip
+    sample = list_samples(config, 5, splits=("test",))[0]
+    found = {name: load_depth_png(sample.prediction_path(config, name)) for name in methods}
+    assert np.array_equal(found["splathead-surface"].mask, found["bilinear"].mask)
+    assert not np.array_equal(found["splathead-surface"].depth, found["splathead_guided-surface"].depth)
+    assert "guided by slope, spread, alpha, rgb" in found["splathead_guided-surface"].source
+    folder = stage_folder(config, 6) / "splathead-surface"
+    network = load_network(folder / "model_fp16.safetensors")
+    assert network.guides == tuple(GUIDES) and network.needs == ()
+    rows = (folder / "training.csv").read_text()
+    assert "splathead" in rows and json.loads((folder / "model.json").read_text())["architecture"]["name"] == "splathead"
+
+
+def test_ours_as_the_only_network(config):
+    config.train.model = ModelConfig(name="splathead", guides=["cover"])
+    assert "predictions of splathead, bilinear" in depth_sr.run_stage(config)[-1]
+    assert not (predictions_folder(config) / "splathead_guided").exists()
+
+
+def test_views_of_a_mixture_keep_their_input(config):
+    config.train.lr_mixture = ["8bit", "6bit", "area", "bicubic_noise"]
+    samples = list_samples(config, 5)
+    pairs = load_pairs(config, samples, guides=("cover", "slope"))
+    again = load_pairs(config, samples, guides=("cover", "slope"))
+    assert all(np.array_equal(a.lr.depth01, b.lr.depth01) for a, b in zip(pairs, again))
+    used = {input_of(config.train, pair.name) for pair in pairs}
+    assert len(used) > 1 and used <= set(config.train.lr_mixture)
+    for pair in pairs:
+        assert on_steps(pair, 62) == (input_of(config.train, pair.name) == "6bit")
+    plain = load_pairs(config, samples, with_interior=True)  # validation keeps lr_input
+    assert all(on_steps(pair, 254) for pair in plain)
+
+
+def on_steps(pair, steps: int) -> bool:
+    """Whether all depths are whole steps of a code."""
+    code = pair.lr.depth01[pair.lr.mask] * steps
+    return bool(np.abs(code - np.round(code)).max() < 1e-2)
