@@ -6,23 +6,25 @@ of the input is at least 1/2 (``raw_splat``, the splats' own high-resolution dep
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from splathead.cameras import Camera, load_cameras
 from splathead.checkpoints import load_weights
 from splathead.config import Config
 from splathead.guides import beside_input, guide_tensor, stored_maps, view_guides
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, load_maps, sidecar_path
+from splathead.losses import CODE_STEPS
 from splathead.maps.degrade import STUDY_DEGRADATIONS
 from splathead.maps.low_resolution import load_low_resolution, requantised
-from splathead.models import architecture_from_dict, create_network, parameter_count, works_without_guides
+from splathead.models import architecture_from_dict, architecture_to_dict, create_network, parameter_count, works_without_guides
 from splathead.models.interpolation import upsample_depth, upsample_mask
 from splathead.samples import Sample, input_stage
 from splathead.training_data import LowResolutionInput, prepare_input
@@ -58,6 +60,23 @@ class TrainedNetwork:
         return tuple(self.info["architecture"].get("guides", ()))
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Low-resolution inputs that it was trained on."""
+        return tuple(self.info["settings"]["lr_mixture"]) or (self.info["lr_input"],)
+
+    def at_scale(self, scale: int) -> TrainedNetwork:
+        """The same weights at another super-resolution factor; ValueError where they belong to one."""
+        if scale == self.scale:
+            return self
+        architecture = self.network.architecture
+        if not getattr(architecture, "any_scale", False):
+            raise ValueError(f"a network for scale factor {self.scale}, but this input needs {scale}")
+        network = copy.copy(self.network)  # shares the weights
+        network.architecture = replace(architecture, scale=scale)
+        description = architecture_to_dict(self.info["architecture"]["name"], network.architecture)
+        return replace(self, network=network, info={**self.info, "architecture": description})
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Maps of the view, as stage 04 stores them, without which it cannot be applied."""
         return () if works_without_guides(self.info["architecture"]["name"]) else stored_maps(self.guides)
@@ -69,6 +88,22 @@ class TrainedNetwork:
         guides = view_guides(self.guides, maps or {}, lr, self.scale, absent=maps is None)
         used = f", guided by {', '.join(beside_input(self.guides))}" if maps and beside_input(self.guides) else ""
         return network_prediction(self.network, lr, guides, self.device, self.description + used)
+
+    @torch.no_grad()
+    def predict_with_error(
+        self, lr: DepthMap, maps: Mapping[str, np.ndarray] | None = None
+    ) -> tuple[DepthMap, np.ndarray]:
+        """:meth:`predict`, and the expected absolute error [H, W] float32 in the map's unit, 0 outside of the mask.
+
+        ValueError for a network that does not predict its error.
+        """
+        if not getattr(self.network, "predicts_scale", False):
+            raise ValueError(f"{self.info['architecture']['name']}: this network does not predict its error")
+        prepared, guides = prepare_input(lr), view_guides(self.guides, maps or {}, lr, self.scale, absent=maps is None)
+        depth01, log_scale = self.network(*network_inputs(prepared, guides, self.device), with_scale=True)
+        found = to_depth_map(lr, prepared, depth01[0, 0].cpu().numpy(), self.scale, self.description)
+        error = torch.exp(log_scale[0, 0]).cpu().numpy() * (prepared.range / CODE_STEPS)
+        return found, np.where(found.mask, error, 0).astype(np.float32)
 
 
 def load_network(path: Path, device: torch.device | str = "cpu") -> TrainedNetwork:
@@ -114,12 +149,17 @@ def network_prediction(
     ``guides``: those that it takes, as :func:`splathead.guides.view_guides` makes them; empty for a network without guides.
     """
     prepared = prepare_input(lr)
+    depth01 = network(*network_inputs(prepared, guides, device))[0, 0].cpu().numpy()
+    return to_depth_map(lr, prepared, depth01, depth01.shape[-1] // lr.camera.width, source)
+
+
+def network_inputs(prepared: LowResolutionInput, guides: Mapping[str, np.ndarray], device: torch.device) -> list[Tensor]:
+    """What a network takes of one view, on ``device``: depth, and the stacked guides where there are any."""
     inputs = [torch.from_numpy(prepared.depth01)[None, None].to(device)]
     if guides:
         maps = (guide_tensor(torch.from_numpy(array).to(device), name) for name, array in guides.items())
         inputs.append(torch.cat(list(maps))[None])
-    depth01 = network(*inputs)[0, 0].cpu().numpy()
-    return to_depth_map(lr, prepared, depth01, depth01.shape[-1] // lr.camera.width, source)
+    return inputs
 
 
 def variational_prediction(lr: DepthMap, scale: int) -> DepthMap:

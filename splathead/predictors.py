@@ -83,10 +83,11 @@ def _make_network(config: Config, weights: Path, guided: bool, _folder: Path) ->
 
     def predict(sample: Sample) -> DepthMap:
         lr = load_input(config, sample, network.info["lr_input"])
-        scale = scale_factor(config, sample, lr)
-        if scale != network.scale:
-            raise ValueError(f"{weights}: network for scale factor {network.scale}, but {sample} needs {scale}")
-        return network.predict(lr, load_guide_maps(config, sample, network.guides) if guided else None)
+        try:
+            fitting = network.at_scale(scale_factor(config, sample, lr))
+        except ValueError as error:
+            raise ValueError(f"{weights}: {error} ({sample})") from error
+        return fitting.predict(lr, load_guide_maps(config, sample, network.guides) if guided else None)
 
     return predict
 

@@ -59,6 +59,7 @@ class SplatHeadArchitecture:
     output_margin: float = 0.5
     """output is clamped to [-margin, 1 + margin] of near..far, see the UNet's"""
     guides_optional: ClassVar[bool] = True
+    any_scale: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "guides", tuple(self.guides))
