@@ -61,8 +61,13 @@ class TrainedNetwork:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Low-resolution inputs that it was trained on."""
-        return tuple(self.info["settings"]["lr_mixture"]) or (self.info["lr_input"],)
+        """Low-resolution inputs that it was trained on; weights from before there were mixtures name one."""
+        return tuple(self.info.get("settings", {}).get("lr_mixture", ())) or (self.info["lr_input"],)
+
+    @property
+    def predicts_error(self) -> bool:
+        """Whether :meth:`predict_with_error` can be asked."""
+        return getattr(self.network, "predicts_scale", False)
 
     def at_scale(self, scale: int) -> TrainedNetwork:
         """The same weights at another super-resolution factor; ValueError where they belong to one."""
@@ -97,7 +102,7 @@ class TrainedNetwork:
 
         ValueError for a network that does not predict its error.
         """
-        if not getattr(self.network, "predicts_scale", False):
+        if not self.predicts_error:
             raise ValueError(f"{self.info['architecture']['name']}: this network does not predict its error")
         prepared, guides = prepare_input(lr), view_guides(self.guides, maps or {}, lr, self.scale, absent=maps is None)
         depth01, log_scale = self.network(*network_inputs(prepared, guides, self.device), with_scale=True)

@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 
 from splathead.depth_files import DepthReading, load_depth
+from splathead.enhance.enlarge import enlarge_method
 from splathead.enhance.options import EnhanceOptions
-from splathead.enhance.views import EnhancedView, low_resolution_method
+from splathead.enhance.views import EnhancedView
 from splathead.images import DepthMap
 from splathead.maps.normals import normals_from_depth
+from splathead.models.splat_surface import outlier_weight
 from splathead.prediction import interpolate_depth
 
 DEPTH_OPTIONS = ("near", "far", "hfov", "rgb", "values", "white_is_near", "no_surface")
@@ -49,18 +51,25 @@ def enhance_depth(depth_map: DepthMap, options: EnhanceOptions) -> tuple[Enhance
     """The map enlarged to at least ``options.resolution`` by a whole factor, and lines on what was done."""
     side = max(depth_map.camera.width, depth_map.camera.height)
     scale = max(1, -(-options.resolution // side))
-    if options.method == "splat_surface":
-        raise ValueError("--method splat_surface needs Gaussians, the input is a depth map; expected variational or bilinear")
-    after = low_resolution_method(depth_map, scale, options.method)
+    name = options.method_for("depth")
+    if name == "splat_surface":
+        raise ValueError(f"--method {name} needs Gaussians, the input is a depth map; expected splathead or variational")
+    found = enlarge_method(name)(depth_map, scale, None)
+    after, error = found.depth_map, found.expected_error
     before = interpolate_depth(depth_map, scale, "nearest")
     rgb = None if options.rgb is None else _read_rgb(options.rgb, after)
-    normals, valid = normals_from_depth(after.depth, after.mask, after.camera, jump=np.inf)
-    rays = after.camera.ray_directions()
-    cosine = np.abs(np.einsum("hwc,hwc->hw", normals, rays)) / np.linalg.norm(rays, axis=-1)
-    confidence = np.where(valid & after.mask, cosine, 0).astype(np.float32)
-    view = EnhancedView(after.camera, before, after, np.clip(confidence, 0, 1), rgb)
+    confidence = _facing(after) if error is None else outlier_weight(error, after.mask)
+    view = EnhancedView(after.camera, before, after, confidence.astype(np.float32), rgb)
     width, height = after.camera.width, after.camera.height
     return view, [f"enlarged {scale} times to {width}x{height}" if scale > 1 else "not enlarged, it is large enough"]
+
+
+def _facing(depth_map: DepthMap) -> np.ndarray:
+    """[H, W] cosine between surface and ray: what is seen at a slant is measured worse. 0 where there is no normal."""
+    normals, valid = normals_from_depth(depth_map.depth, depth_map.mask, depth_map.camera, jump=np.inf)
+    rays = depth_map.camera.ray_directions()
+    cosine = np.abs(np.einsum("hwc,hwc->hw", normals, rays)) / np.linalg.norm(rays, axis=-1)
+    return np.where(valid & depth_map.mask, np.clip(cosine, 0, 1), 0)
 
 
 def _read_rgb(path: Path, depth_map: DepthMap) -> np.ndarray:

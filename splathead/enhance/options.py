@@ -9,7 +9,9 @@ from splathead.inputs import KINDS
 from splathead.raster.registry import BACKEND_MODULES
 
 AXES = ("auto", "x", "y", "z", "-x", "-y", "-z")
-METHODS = ("auto", "splat_surface", "variational", "bilinear", "raw")
+METHODS = ("auto", "splathead", "splat_surface", "variational", "bilinear", "raw")
+AUTO_METHODS = {"gaussians": "splat_surface", "depth": "variational"}
+"""What is enhanced -> what ``auto`` stands for"""
 MAX_VIEWS = 16
 
 
@@ -20,8 +22,8 @@ class EnhanceOptions:
     kind: str = "auto"
     """what the input is: auto | splats | depth | capture | photo"""
     method: str = "auto"
-    """auto | splat_surface (needs Gaussians; the default there) | variational (the default for depth maps) | bilinear | raw, or
-    the .safetensors file of a network trained by stage 06"""
+    """auto | splathead (our network, with the weights that come along) | splat_surface (needs Gaussians; the default there) |
+    variational (the default for depth maps) | bilinear | raw, or the .safetensors file of a network trained by stage 06"""
     views: int = 8
     """views around the head that are rendered and fused, 1 to 16"""
     resolution: int = 1024
@@ -76,6 +78,10 @@ class EnhanceOptions:
     def _check(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
             raise ValueError(f"--{name} {getattr(self, name)!r}, expected one of {', '.join(choices)}")
+
+    def method_for(self, kind: str) -> str:
+        """The method for an input of this kind (one of :data:`splathead.inputs.KINDS`; all but depth maps become Gaussians)."""
+        return AUTO_METHODS["depth" if kind == "depth" else "gaussians"] if self.method == "auto" else self.method
 
     def given(self, *names: str) -> list[str]:
         """Those of the named options that differ from their defaults."""

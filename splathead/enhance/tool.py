@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_depth
+from splathead.enhance.enlarge import method_network, method_weights
 from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
 from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.view_choice import choose_views
-from splathead.enhance.views import EnhancedView, enhance_views, method_name
-from splathead.enhance.write import FILES, RESULT_NAME, Result, write_result
+from splathead.enhance.views import FACTOR, EnhancedView, enhance_views
+from splathead.enhance.write import Result, write_result
 from splathead.inputs import detect
 from splathead.metrics.zones import HEAD_DIAGONAL_MM
 from splathead.photos.duplicates import file_sha256
+from splathead.result_view.folder import FILES, RESULT_NAME
 from splathead.stages import fingerprint_path
 from splathead.subjects.importer import report_lines
 
@@ -52,14 +54,15 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
     misplaced = options.given(*DEPTH_OPTIONS) if kind != "depth" else options.given("watertight", "views", "up", "front")
     if misplaced:
         raise ValueError(f"--{misplaced[0]} does not go with {path}, which is {kind} ({reason})")
-    report_lines([f"{path.name}: {kind} ({reason})"])
+    about_method = _check_method(options, kind)
+    report_lines([f"{path.name}: {kind} ({reason})", *about_method])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
         folder, clock = Path(temporary, "result"), Clock()
         folder.mkdir()
         make = _of_depth if kind == "depth" else _of_head
         result = make(path, kind, options, Path(temporary, "work"), clock)
-        result.understood.insert(0, f"input: {kind}, {reason}")
+        result.understood[:0] = [f"input: {kind}, {reason}", *about_method]
         source = {"path": path.name, "sha256": fingerprint_path(path) if path.is_dir() else file_sha256(path)}
         record = write_result(folder, result, source, clock)
         if out.exists():
@@ -78,6 +81,14 @@ def _check_files(options: EnhanceOptions) -> None:
         from splathead.fusion.poisson import load_open3d
 
         load_open3d()
+
+
+def _check_method(options: EnhanceOptions, kind: str) -> list[str]:
+    """A network must load, and fit renders of Gaussians, before minutes of work; a line on which one it is."""
+    weights = method_weights(options.method_for(kind))
+    if weights is None:
+        return []
+    return [f"network: {method_network(weights, None if kind == 'depth' else FACTOR).description}"]
 
 
 def _check_target(out: Path, source: Path) -> None:
@@ -117,7 +128,8 @@ def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: 
     report_lines([*removed, *left_out, *dropped])
     lines = [*head.lines, *removed, *left_out, *dropped]
     fused = [view.camera.name for view in fit]
-    return Result(kind, method_name(options), head.scale, lines, views, fused, mesh, find_holes(mesh), before, head.gaussians)
+    method, holes = options.method_for(kind), find_holes(mesh)
+    return Result(kind, method, head.scale, lines, views, fused, mesh, holes, before, head.gaussians)
 
 
 def _load(path: Path, kind: str, options: EnhanceOptions, work: Path) -> Head:
@@ -137,7 +149,7 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
     with clock.step("mesh"):
         mesh = depth_mesh(view.after, view.rgb, jump, options.faces)
         before = depth_mesh(view.before, view.rgb, jump, options.faces)
-    method = "variational" if options.method == "auto" else options.method
+    method = options.method_for(kind)
     scale = "metric" if depth_map.encoding.unit == "mm" else "nominal"
     fused = [view.camera.name]
     return Result(kind, method, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), before, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -13,14 +12,14 @@ from tqdm import tqdm
 
 from splathead.cameras import MM_PER_UNIT, RIG_RADIUS_UNITS, Camera, orbit_camera
 from splathead.config import Config
+from splathead.enhance.enlarge import Enlarge, enlarge_method
 from splathead.enhance.head import Head
 from splathead.enhance.options import EnhanceOptions
 from splathead.fusion import DepthView
 from splathead.images import DepthMap
-from splathead.maps.degrade import STUDY_DEGRADATIONS
 from splathead.maps.normals import normals_from_depth
 from splathead.maps.render_subject import render_maps
-from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, splat_confidence, splat_surface
+from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, outlier_weight, splat_confidence, splat_surface
 from splathead.subjects.importer import visible_extent
 
 DIRECTIONS = (
@@ -84,25 +83,21 @@ def enhance_views(head: Head, options: EnhanceOptions, jobs: int) -> tuple[list[
     config.render.backend = options.backend
     device = raster_device(config.device, options.backend)
     gaussians = head.gaussians.to(device)
-    low_too = method_name(options) not in ("splat_surface", "raw")
+    name = options.method_for("splats")
+    method = FROM_FULL.get(name) or functools.partial(_from_low, enlarge_method(name))
     cameras = view_cameras(head, options)
     pairs, removed = [], 0
     for camera in tqdm(cameras, desc="render", unit="view", dynamic_ncols=True):
         high, dropped = _clean_maps(gaussians, camera, config)
-        low = _clean_maps(gaussians, camera.resized(options.resolution // FACTOR), config)[0] if low_too else None
+        low = _clean_maps(gaussians, camera.resized(options.resolution // FACTOR), config)[0] if name not in FROM_FULL else None
         pairs.append((camera, high, low))
         removed += dropped
-    work = functools.partial(_enhance_view, method=_method(options), jump=config.pairs.jump_mm)
+    work = functools.partial(_enhance_view, method=method, jump=config.pairs.jump_mm)
     calls = (delayed(work)(*pair) for pair in pairs)
     parallel = Parallel(n_jobs=min(jobs, len(pairs)), return_as="generator", batch_size=1)
     views = list(tqdm(parallel(calls), total=len(pairs), desc="enhance", unit="view", dynamic_ncols=True))
     share = removed / max(1, sum(int(view.before.mask.sum()) for view in views))
     return views, [f"floaters and specks removed from the views: {removed:,} pixels ({100 * share:.2g} % of the head's)"]
-
-
-def method_name(options: EnhanceOptions) -> str:
-    """The method that ``auto`` stands for where the input is Gaussians."""
-    return "splat_surface" if options.method == "auto" else options.method
 
 
 def _clean_maps(gaussians, camera: Camera, config: Config) -> tuple[dict[str, np.ndarray], int]:
@@ -116,61 +111,42 @@ def _clean_maps(gaussians, camera: Camera, config: Config) -> tuple[dict[str, np
     return clean, int((solid & ~clean["mask"].astype(bool)).sum())
 
 
-Method = Callable[[Camera, dict, "dict | None", float], np.ndarray]
-"""(camera, clean maps at full resolution, at low resolution, jump in mm) -> depth [H, W], 0 = nothing"""
+Method = Callable[[Camera, dict, "dict | None", float], tuple[np.ndarray, np.ndarray]]
+"""(camera, clean maps at full resolution, at low resolution, jump in mm) -> depth [H, W] in mm, 0 = nothing, and how far it is
+to be trusted, [H, W] in 0..1"""
 
 
-def _method(options: EnhanceOptions) -> Method:
-    name = method_name(options)
-    if name == "splat_surface":
-        return _surface
-    if name == "raw":
-        return _raw
-    return functools.partial(_from_low, name)
+def _surface(camera: Camera, high: dict, _low: dict | None, jump: float) -> tuple[np.ndarray, np.ndarray]:
+    return splat_surface(SplatMaps.of_clean(high, camera), SplatSurfaceSettings(jump=jump)), _by_spread(camera, high)
 
 
-def _surface(camera: Camera, high: dict, _low: dict | None, jump: float) -> np.ndarray:
-    return splat_surface(SplatMaps.of_clean(high, camera), SplatSurfaceSettings(jump=jump))
+def _raw(camera: Camera, high: dict, _low: dict | None, _jump: float) -> tuple[np.ndarray, np.ndarray]:
+    return high["depth"], _by_spread(camera, high)
 
 
-def _raw(_camera: Camera, high: dict, _low: dict | None, _jump: float) -> np.ndarray:
-    return high["depth"]
-
-
-def _from_low(name: str, camera: Camera, high: dict, low: dict, _jump: float) -> np.ndarray:
+def _from_low(enlarge: Enlarge, camera: Camera, high: dict, low: dict, _jump: float) -> tuple[np.ndarray, np.ndarray]:
     source = DepthMap.of_float(low["depth"], low["mask"].astype(bool), camera.resized(low["depth"].shape[1]), "render")
-    found = low_resolution_method(source, FACTOR, name, high)
-    return np.where(high["mask"].astype(bool), found.depth, 0)
+    found = enlarge(source, FACTOR, high)
+    mask = found.depth_map.mask & high["mask"].astype(bool)
+    depth = np.where(mask, found.depth_map.depth, 0)
+    if found.expected_error is None:
+        return depth, _by_spread(camera, high)
+    return depth, np.clip(high["alpha"], 0, 1) * outlier_weight(found.expected_error, mask)
 
 
-def low_resolution_method(source: DepthMap, scale: int, name: str, guides: dict | None = None) -> DepthMap:
-    """``variational``, ``bilinear``, ``raw`` (nearest) or a network's weights, applied to a low-resolution map."""
-    from splathead.maps.low_resolution import requantised
-    from splathead.prediction import interpolate_depth, load_network, variational_prediction
+def _by_spread(camera: Camera, high: dict) -> np.ndarray:
+    return splat_confidence(SplatMaps.of_clean(high, camera), high["alpha"].astype(np.float32))
 
-    if name in ("auto", "variational"):
-        return variational_prediction(source, scale)
-    if name in ("bilinear", "raw"):
-        return interpolate_depth(source, scale, "bilinear" if name == "bilinear" else "nearest")
-    network = load_network(Path(name))
-    if network.scale != scale:
-        raise ValueError(f"{name}: a network for scale factor {network.scale}, but this input needs {scale}")
-    missing = [name for name in network.needs if name not in (guides or {})]
-    if missing:
-        raise ValueError(f"{name}: this network needs {', '.join(missing)} of the same view, which this input does not have")
-    lr_input = network.info["lr_input"]
-    if lr_input in STUDY_DEGRADATIONS:
-        raise ValueError(f"{name}: a network for {lr_input} input, which is made from full-resolution depth; expected <n>bit")
-    bits = int(lr_input.removesuffix("bit"))
-    return network.predict(source if source.encoding.bits == bits else requantised(source, bits), guides)
+
+FROM_FULL = {"splat_surface": _surface, "raw": _raw}
+"""Methods that need no low-resolution render"""
 
 
 def _enhance_view(camera: Camera, high: dict, low: dict | None, *, method: Method, jump: float) -> EnhancedView:
-    depth = method(camera, high, low, jump)
+    depth, confidence = method(camera, high, low, jump)
     mask = (depth > 0) & high["mask"].astype(bool)
     before = DepthMap.of_float(high["depth"], high["mask"].astype(bool), camera, "raw splat depth")
     after = DepthMap.of_float(depth, mask, camera, "enhanced")
-    alpha = high["alpha"].astype(np.float32)
-    confidence = np.where(mask, splat_confidence(SplatMaps.of_clean(high, camera), alpha), 0)
-    rgb = np.clip(high["rgb"] / np.maximum(alpha, 1 / 255)[..., None] + 0.5, 0, 255).astype(np.uint8)
-    return EnhancedView(camera, before, after, confidence, rgb)
+    alpha = np.maximum(high["alpha"].astype(np.float32), 1 / 255)
+    rgb = np.clip(high["rgb"] / alpha[..., None] + 0.5, 0, 255).astype(np.uint8)
+    return EnhancedView(camera, before, after, np.where(mask, confidence, 0).astype(np.float32), rgb)

@@ -16,18 +16,10 @@ from splathead.gaussians import Gaussians
 from splathead.images import encode_normals, save_depth_png, write_json, write_png
 from splathead.maps.normals import normals_from_depth
 from splathead.ply import save_gaussians_ply
-from splathead.result_view.folder import SCHEMA
+from splathead.result_view.folder import FILES, RESULT_NAME, SCHEMA
 
 if TYPE_CHECKING:
     from splathead.enhance.tool import Clock
-
-RESULT_NAME = "result.json"
-FILES = {
-    "depth": "depth.png", "depth_before": "depth_before.png", "depth_exr": "depth.exr", "normal": "normal.png",
-    "confidence": "confidence.png", "rgb": "rgb.png", "mesh_ply": "mesh.ply", "mesh_glb": "mesh.glb", "mesh_obj": "mesh.obj",
-    "mesh_before": "mesh_before.ply", "splats": "splats.ply", "turntable": "turntable.mp4", "report": "report.html",
-}  # fmt: skip
-"""Role -> file name; those that an input has nothing for are left out"""
 
 
 @dataclass(frozen=True)

@@ -111,8 +111,13 @@ def splat_confidence(maps: SplatMaps, alpha: np.ndarray) -> np.ndarray:
     better. It marks outliers; it is not a calibrated probability.
     """
     spread = np.sqrt(np.maximum(maps.variance.astype(np.float64), 0))
-    usual = max(float(np.median(spread[maps.mask])), 1e-9)
-    return np.where(maps.mask, np.clip(alpha, 0, 1) / (1 + (spread / (OUTLIER_SPREADS * usual)) ** 2), 0).astype(np.float32)
+    return (np.clip(alpha, 0, 1) * outlier_weight(spread, maps.mask, OUTLIER_SPREADS)).astype(np.float32)
+
+
+def outlier_weight(values: np.ndarray, mask: np.ndarray, times: float = 1.0) -> np.ndarray:
+    """Weight [H, W] float64 in 0..1 of ``values`` [H, W] from 0: 1/2 at ``times`` their median on ``mask``, 0 outside of it."""
+    usual = max(float(np.median(values[mask])), 1e-9)
+    return np.where(mask, 1 / (1 + (values / (times * usual)) ** 2), 0)
 
 
 def _log_slopes(normal: np.ndarray, camera: Camera) -> np.ndarray:

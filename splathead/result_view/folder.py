@@ -10,22 +10,24 @@ from pathlib import Path
 from splathead.inputs import KINDS
 
 SCHEMA = 1
+RESULT_NAME = "result.json"
 ROLES = {
-    "depth": "depth of the front view, enhanced: 16 bits, with its sidecar",
-    "depth_before": "the same view before",
-    "depth_exr": "the enhanced depth in float32, in the unit of the scene",
-    "normal": "normals of the front view: red to the right, green up, blue towards the camera",
-    "confidence": "how far the depth is to be trusted, 0 to 255",
-    "rgb": "colour of the front view",
-    "mesh_ply": "the enhanced mesh",
-    "mesh_glb": "the same in metres, for Blender and the web",
-    "mesh_obj": "the same for programs that read neither",
-    "mesh_before": "the same fusion of the depth before",
-    "splats": "the Gaussians in the frame of the meshes",
-    "turntable": "the mesh turning",
-    "report": "before and after, on one page that works offline",
+    "depth": ("depth.png", "depth of the front view, enhanced: 16 bits, with its sidecar"),
+    "depth_before": ("depth_before.png", "the same view before"),
+    "depth_exr": ("depth.exr", "the enhanced depth in float32, in the unit of the scene"),
+    "normal": ("normal.png", "normals of the front view: red to the right, green up, blue towards the camera"),
+    "confidence": ("confidence.png", "how far the depth is to be trusted, 0 to 255"),
+    "rgb": ("rgb.png", "colour of the front view"),
+    "mesh_ply": ("mesh.ply", "the enhanced mesh"),
+    "mesh_glb": ("mesh.glb", "the same in metres, for Blender and the web"),
+    "mesh_obj": ("mesh.obj", "the same for programs that read neither"),
+    "mesh_before": ("mesh_before.ply", "the same fusion of the depth before"),
+    "splats": ("splats.ply", "the Gaussians in the frame of the meshes"),
+    "turntable": ("turntable.mp4", "the mesh turning"),
+    "report": ("report.html", "before and after, on one page that works offline"),
 }
-"""role of a file in result.json -> what it holds"""
+"""role of a file in result.json -> its name as the tool writes it, and what it holds; some inputs have nothing for one"""
+FILES = {role: name for role, (name, _) in ROLES.items()}
 MAX_JSON_BYTES = 16 * 2**20
 
 
@@ -67,9 +69,9 @@ def open_result(path: Path) -> ResultFolder:
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
-    description = path / "result.json"
+    description = path / RESULT_NAME
     if not description.is_file():
-        raise FileNotFoundError(f"{path}: no result.json in it, expected the --out folder of scripts/20_enhance_head.py")
+        raise FileNotFoundError(f"{path}: no {RESULT_NAME} in it, expected the --out folder of scripts/20_enhance_head.py")
     if description.stat().st_size > MAX_JSON_BYTES:
         raise ValueError(f"{description}: {description.stat().st_size} bytes, expected at most {MAX_JSON_BYTES}")
     try:

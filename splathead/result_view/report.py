@@ -11,7 +11,7 @@ from splathead.images import atomic_path, read_png
 from splathead.report.panels import DEPTH_COLOURS, ERROR_COLOURS, colour_gradient
 from splathead.report.shell import button_group, card, cards, page_text, picture_tag, tile
 from splathead.report.viewer import viewer_json, viewer_markup
-from splathead.result_view.folder import ROLES, ResultFolder, open_result
+from splathead.result_view.folder import FILES, ROLES, ResultFolder, open_result
 from splathead.result_view.meshes import MeshPair, load_meshes
 from splathead.result_view.pictures import FrontView, before_after, change_picture, load_front_view, nice_range, opaque
 
@@ -40,7 +40,7 @@ def write_report(out: Path) -> Path:
         ],
         footer=_footer(result), scripts=["maps.js", "slider.js"] + ["viewer.js"] * bool(meshes),
     )  # fmt: skip
-    path = result.path / "report.html"
+    path = result.path / FILES["report"]
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
@@ -164,7 +164,7 @@ def done_section(result: ResultFolder) -> str:
 def files_section(result: ResultFolder) -> str:
     """HTML: the files of a result, each with a link and what it holds."""
     rows = []
-    for role, text in ROLES.items():
+    for role, (_, text) in ROLES.items():
         if role in result.files:
             file = result.files[role]
             name = html.escape(file.relative_to(result.path).as_posix())

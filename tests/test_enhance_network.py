@@ -1,0 +1,265 @@
+"""Our network in the tool: shipped weights, Gaussians, depth maps, confidence from its expected error, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from analytic_surfaces import ellipsoid_depth
+from test_enhance import SMALL, splatted_ellipsoid
+
+from splathead import shipped
+from splathead.cameras import Camera, orbit_camera
+from splathead.checkpoints import save_weights
+from splathead.config import Config, ModelConfig, TrainConfig
+from splathead.enhance import EnhanceOptions, enhance, enlarge
+from splathead.enhance.depth_input import enhance_depth
+from splathead.enhance.head import Head
+from splathead.enhance.views import EnhancedView, _clean_maps, enhance_views
+from splathead.images import DepthEncoding, DepthMap, load_depth_png, read_png, write_png
+from splathead.maps.low_resolution import requantised
+from splathead.models import architecture_for, architecture_to_dict, create_network
+from splathead.ply import save_gaussians_ply
+from splathead.prediction import interpolate_depth, load_network
+from splathead.training_state import training_settings
+
+pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.filterwarnings("ignore:.*need more than")]
+OPTIONS = {**SMALL, "views": 2, "method": "splathead"}
+
+
+def write_network(path, *, name="splathead", trained=True, mixture=(), lr_input="8bit", steps_of_error=None, half=False):
+    """Small weights as a training of stage 06 exports them; not ``trained``: those that the network starts with."""
+    settings = TrainConfig(model=ModelConfig(name=name), lr_input=lr_input, lr_mixture=list(mixture), target="surface")
+    architecture = architecture_for(settings.model, scale=4, target="surface")
+    if name == "splathead":
+        architecture = type(architecture)(widths=(8, 8, 12, 12), high_width=8)
+    torch.manual_seed(0)
+    network = create_network(name, architecture)
+    for key, parameter in network.named_parameters():
+        if trained and ("second" in key or "output" in key):
+            torch.nn.init.normal_(parameter, std=0.3)
+    if steps_of_error is not None:
+        network.high_output.bias.data[1] = float(np.log(steps_of_error))
+    info = {
+        "architecture": architecture_to_dict(name, architecture), "method": name, "target": "surface", "lr_input": lr_input,
+        "seed": 0, "settings": training_settings(settings),
+    }  # fmt: skip
+    weights = {key: tensor.half() if half else tensor for key, tensor in network.state_dict().items()}
+    save_weights(path, weights, info)
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """Where the shipped weights belong, in a folder that has none yet."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    monkeypatch.setattr(shipped, "WEIGHTS_FOLDER", folder)
+    return folder / shipped.SURFACE_FILES[0]
+
+
+@pytest.fixture(scope="module")
+def head() -> Head:
+    return Head(splatted_ellipsoid(), [], "metric")
+
+
+@pytest.fixture(scope="module")
+def render(head) -> tuple[DepthMap, dict]:
+    """The front view's float render at a quarter of the size, and its clean maps at full size."""
+    camera, config = orbit_camera(0, 0, 128), Config()
+    config.render.backend = "cpu"
+    low, high = (_clean_maps(head.gaussians, camera.resized(side), config)[0] for side in (32, 128))
+    return DepthMap.of_float(low["depth"], low["mask"].astype(bool), camera.resized(32), "render"), high
+
+
+def front_view(head: Head, **options) -> EnhancedView:
+    return enhance_views(head, EnhanceOptions(**{**OPTIONS, "views": 1, **options}), 1)[0][0]
+
+
+def tall_map(bits: int, size: int = 1) -> DepthMap:
+    """A depth map of 40x56 pixels, or ``size`` times that: the ellipsoid through a camera that is not square."""
+    wide = orbit_camera(0.0, 0.0, 56 * size)
+    camera = Camera.from_dict({**wide.to_dict(), "width": 40 * size, "cx": wide.cx - 8 * size})
+    depth = ellipsoid_depth(wide)[:, 8 * size : 48 * size]
+    return requantised(DepthMap.of_float(depth, depth > 0, camera, "ellipsoid"), bits)
+
+
+@pytest.mark.parametrize("mixture", [(), ("8bit", "16bit", "area_8bit")])
+def test_gaussians_are_given_as_the_network_was_trained(head, render, weights, mixture):
+    """The weights that it starts with enlarge bicubically: so it shows what it was given."""
+    write_network(weights, trained=False, mixture=mixture, half=True)
+    low, high = render
+    given = low if mixture else requantised(low, 8)
+    found = front_view(head).after
+    mask = found.mask
+    assert np.array_equal(mask, interpolate_depth(low, 4, "bicubic").mask & high["mask"].astype(bool))
+    expected, other = (interpolate_depth(one, 4, "bicubic").depth for one in (given, requantised(low, 8 if mixture else 16)))
+    np.testing.assert_allclose(found.depth[mask], expected[mask], atol=1e-3)
+    assert np.abs(found.depth - other)[mask].max() > 0.1
+
+
+def test_guides_of_the_gaussians_are_used(head, render, weights):
+    write_network(weights, mixture=("16bit",))
+    low, high = render
+    network = load_network(weights)
+    guided, without = (network.predict_with_error(low, maps)[0] for maps in (high, None))
+    found = front_view(head).after
+    np.testing.assert_allclose(found.depth[found.mask], guided.depth[found.mask], atol=1e-3)
+    assert np.abs(found.depth - without.depth)[found.mask].max() > 0.1
+
+
+def test_confidence_falls_with_the_expected_error(head, render, weights):
+    write_network(weights, mixture=("16bit",))
+    low, high = render
+    _, error = load_network(weights).predict_with_error(low, high)
+    view = front_view(head)
+    mask, alpha = view.after.mask, np.clip(high["alpha"].astype(np.float64), 0, 1)
+    found = view.confidence
+    assert found.dtype == np.float32 and found.min() == 0 and 0.5 < found.max() <= 1 and not found[~mask].any()
+    typical = np.abs(error / np.median(error[mask]) - 1) < 0.02
+    np.testing.assert_allclose(found[mask & typical], 0.5 * alpha[mask & typical], atol=0.02)
+    order = np.argsort(error[mask])
+    assert np.diff((found[mask] / alpha[mask])[order]).max() < 1e-3  # alpha is stored in half precision
+    assert found[mask][order[-50:]].max() < found[mask][order[:50]].min()
+
+
+def test_the_same_error_everywhere_leaves_alpha(head, render, weights):
+    write_network(weights, trained=False, steps_of_error=3.0)
+    view = front_view(head)
+    alpha = render[1]["alpha"].astype(np.float32)
+    np.testing.assert_allclose(view.confidence[view.after.mask], 0.5 * alpha[view.after.mask], rtol=1e-5)
+    assert not np.allclose(front_view(head, method="bilinear").confidence, view.confidence, atol=0.05)  # it goes by the spread
+
+
+@pytest.mark.parametrize(("size", "scale"), [(2, 1), (1, 2), (1, 3), (1, 4)])
+def test_depth_maps_at_every_factor(weights, size, scale):
+    source, options = tall_map(8, size), EnhanceOptions(**{**OPTIONS, "resolution": max(64, 56 * scale)})
+    write_network(weights, trained=False)
+    plain, _ = enhance_depth(source, options)
+    expected = interpolate_depth(source, scale, "bicubic")
+    assert plain.after.depth.shape == plain.confidence.shape == (56 * size * scale, 40 * size * scale)
+    np.testing.assert_allclose(plain.after.depth, expected.depth, atol=1e-3)
+    write_network(weights, mixture=("8bit", "16bit"))
+    os.utime(weights, ns=(1, 1))
+    trained, _ = enhance_depth(source, options)
+    assert np.array_equal(trained.after.mask, expected.mask) and np.abs(trained.after.depth - expected.depth).max() > 0.1
+    inside = trained.confidence[trained.after.mask]
+    assert 0 < inside.min() < 0.4 and 0.6 < inside.max() <= 1 and not trained.confidence[~trained.after.mask].any()
+    assert np.median(inside) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("bits", "trained", "stays"), [(8, [8], True), (8, [8, 16], True), (10, [8, 16], False)])
+def test_ranges_of_depth_maps(bits, trained, stays):
+    """A code that was trained on keeps its own near and far; any other gets those of its depth, as in training."""
+    source = tall_map(bits)
+    wide = DepthEncoding(source.encoding.near - 100, source.encoding.far + 100, bits, "mm")
+    source = DepthMap(*wide.decode(wide.encode(source.depth, source.mask)), wide, source.camera, "wide")
+    found = enlarge._as_trained(source, trained)
+    assert (found is source) == stays
+    if not stays:
+        assert np.array_equal(found.depth, source.depth) and found.encoding.near == source.depth[source.mask].min()
+
+
+def test_a_whole_result_says_which_network(weights, tmp_path):
+    write_network(weights)
+    source = tall_map(8)
+    write_png(tmp_path / "depth.png", source.encoding.encode(source.depth, source.mask))
+    options = EnhanceOptions(
+        near=source.encoding.near, far=source.encoding.far, hfov=source.camera.hfov_deg,
+        **{**OPTIONS, "views": 8, "resolution": 112},
+    )
+    record = enhance(tmp_path / "depth.png", tmp_path / "out", options)
+    digest = json.loads(weights.with_suffix(".json").read_text())["sha256"]
+    assert record["method"] == "splathead" and digest[:16] in record["understood"][1]
+    mask = load_depth_png(tmp_path / "out" / "depth.png").mask
+    confidence = read_png(tmp_path / "out" / "confidence.png", channels=1, bits=8)
+    assert confidence.shape == (112, 80) and np.median(confidence[mask]) == pytest.approx(127.5, abs=3)
+
+
+def test_weights_are_read_once(head, weights, tmp_path, monkeypatch):
+    write_network(weights)
+    read = []
+    monkeypatch.setattr(enlarge, "load_network", lambda path: read.append(path) or load_network(path))
+    save_gaussians_ply(tmp_path / "head.ply", head.gaussians)
+    record = enhance(tmp_path / "head.ply", tmp_path / "out", EnhanceOptions(**OPTIONS))
+    assert len(record["views"]) == 2 and read == [weights.resolve()]
+    before = front_view(head).after.depth
+    assert len(read) == 1
+    write_network(weights, trained=False)
+    os.utime(weights, ns=(1, 1))  # another time, whatever the resolution of the file system's clock is
+    assert not np.array_equal(front_view(head).after.depth, before) and len(read) == 2
+    assert len(pickle.dumps(enlarge.enlarge_method("splathead"))) < 1000  # what goes to a worker with each view
+
+
+def test_other_processes_find_the_weights(head, weights, monkeypatch):
+    write_network(weights)
+    with monkeypatch.context() as context:
+        context.setattr(enlarge, "load_network", lambda _path: pytest.fail("read in this process"))
+        two, _ = enhance_views(head, EnhanceOptions(**OPTIONS), 2)
+    one, _ = enhance_views(head, EnhanceOptions(**OPTIONS), 1)
+    for a, b in zip(one, two):
+        assert np.array_equal(a.after.depth, b.after.depth) and np.array_equal(a.confidence, b.confidence)
+
+
+def test_a_network_without_an_expected_error_keeps_the_spreads_confidence(head, tmp_path):
+    write_network(tmp_path / "edsr.safetensors", name="edsr")
+    found = front_view(head, method=str(tmp_path / "edsr.safetensors"))
+    bilinear = front_view(head, method="bilinear")
+    assert np.array_equal(found.confidence, bilinear.confidence) and not np.array_equal(found.after.depth, bilinear.after.depth)
+    message = r"edsr.safetensors: a network for scale factor 4, but this input needs 2"
+    with pytest.raises(ValueError, match=message):
+        enhance_depth(tall_map(8), EnhanceOptions(method=str(tmp_path / "edsr.safetensors"), resolution=112))
+
+
+def test_missing_weights_are_named(head, weights, tmp_path):
+    save_gaussians_ply(tmp_path / "head.ply", head.gaussians)
+    with pytest.raises(FileNotFoundError, match=r"no splathead_surface.safetensors and no splathead_surface.json; method"):
+        enhance(tmp_path / "head.ply", tmp_path / "out", EnhanceOptions(**OPTIONS))
+    write_network(weights)
+    weights.with_suffix(".json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"weights: no splathead_surface.json; method splathead needs"):
+        enhance(tmp_path / "head.ply", tmp_path / "out", EnhanceOptions(**OPTIONS))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(FileNotFoundError, match=r"no splathead_surface.json"):
+        enhance_depth(tall_map(8), EnhanceOptions(**OPTIONS))
+
+
+def _other_widths(weights, info):
+    info["architecture"]["widths"] = [8, 8, 12, 16]
+
+
+def _damaged(weights, info):
+    weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
+
+
+def _of_full_resolution(weights, info):
+    info["lr_input"] = "bicubic_8bit"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_other_widths, r"splathead_surface.json: does not describe these weights"),
+        (_damaged, r"splathead_surface.safetensors: SHA-256 .* damaged or mixed up"),
+        (_of_full_resolution, r"splathead_surface.safetensors: a network for bicubic_8bit input, .* expected <n>bit"),
+    ],
+)
+def test_wrong_weights_are_refused_before_any_work(head, weights, tmp_path, monkeypatch, change, message):
+    write_network(weights)
+    info = json.loads(weights.with_suffix(".json").read_text())
+    change(weights, info)
+    weights.with_suffix(".json").write_text(json.dumps(info))
+    save_gaussians_ply(tmp_path / "head.ply", head.gaussians)
+    monkeypatch.setattr("splathead.enhance.tool.read_head", lambda *_: pytest.fail("the head was read"))
+    with pytest.raises(ValueError, match=message):
+        enhance(tmp_path / "head.ply", tmp_path / "out", EnhanceOptions(**OPTIONS))
+    assert not (tmp_path / "out").exists()
+
+
+def test_auto_is_what_it_was():
+    methods = {kind: EnhanceOptions().method_for(kind) for kind in ("splats", "capture", "photo", "depth")}
+    assert methods == {"splats": "splat_surface", "capture": "splat_surface", "photo": "splat_surface", "depth": "variational"}
+    assert EnhanceOptions(method="splathead").method_for("depth") == "splathead"
