@@ -181,7 +181,7 @@ class Trainer:
         s, crop = self.settings, self._batch_shape(self.progress.step // self.steps_per_epoch)[1]
         optimizer, scaler = self.state.optimizer, self.state.scaler
         for parameters in optimizer.param_groups:
-            parameters["lr"] = cosine_rate(s.learning_rate, self.progress.step, self.total_steps)
+            parameters["lr"] = self._rate(self.progress.step)
         for index, crops in enumerate(group):
             batch = self.train.batch(crops, crop)
             last = index == len(group) - 1
@@ -193,6 +193,9 @@ class Trainer:
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
+
+    def _rate(self, step: int) -> float:
+        return cosine_rate(self.settings.learning_rate, step, self.total_steps, self.settings.warmup_steps)
 
     def _frames(self, group: Sequence[Sequence[Crop]]) -> float:
         """Pixels of a step, in whole frames."""
@@ -256,7 +259,7 @@ class Trainer:
         progress.peak_memory_mib = max(progress.peak_memory_mib, peak_memory_mib(self.device))
         progress.log.append({
             "epoch": epoch, "step": progress.step,
-            "learning_rate": cosine_rate(s.learning_rate, progress.step - 1, self.total_steps),
+            "learning_rate": self._rate(progress.step - 1),
             "train_loss": progress.loss_sum / max(progress.loss_count, 1), "val_rmse_mm": rmse,
             "seconds": round(progress.seconds, 3),
             "images_per_second": round(progress.images / progress.train_seconds, 2),

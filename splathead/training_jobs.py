@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import functools
 import json
+import logging
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -43,11 +44,12 @@ from splathead.stages import (
 from splathead.training import Trainer, TrainingReport
 from splathead.training_data import Crop, PairSet
 from splathead.training_device import create_accelerator, inference_cost, resident_bytes
-from splathead.training_state import training_settings
+from splathead.training_state import TrainingError, training_settings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+log = logging.getLogger(__name__)
 _FULL_FRAME = Crop(0, 0, 0, flip=False)
 WEIGHTS_NAME, HALF_WEIGHTS_NAME, MODEL_NAME = "model.safetensors", "model_fp16.safetensors", "model.json"
 
@@ -160,15 +162,14 @@ def train_jobs(
 ) -> list[Stage]:
     """Train what is not trained, in the jobs' order; returns their sub-stages.
 
-    With several GPUs each takes the next job when it is free. Raises TimeLimitReached when time is up before all are done.
+    With several GPUs each takes the next job when it is free. A training that diverges stops none of the others; afterwards
+    TrainingError names it. Raises TimeLimitReached when time is up before all are done.
     """
     run = functools.partial(_run_job, upstream=upstream, samples=samples, force=force)
     gpus = gpu_count(jobs[0].config.device) if jobs else 0
-    if gpus > 1 and len(jobs) > 1:
-        _spread(jobs, run, gpus)
-    else:
-        for job in jobs:
-            run(job)
+    failures = _spread(jobs, run, gpus) if gpus > 1 and len(jobs) > 1 else [failure for job in jobs if (failure := run(job))]
+    if failures:
+        raise TrainingError("; ".join(failures) + ". --finished_only goes on without")
     left = [job.name for job in jobs if not is_trained(job)]
     if left:
         some = ", ".join(left[:4]) + (" ..." if len(left) > 4 else "")
@@ -179,15 +180,15 @@ def train_jobs(
     return [Stage(job.folder, job.name, read_record(job.folder)) for job in jobs]
 
 
-def _spread(jobs: Sequence[TrainingJob], run: Callable, gpus: int) -> None:
+def _spread(jobs: Sequence[TrainingJob], run: Callable, gpus: int) -> list[str]:
+    """What each of the failed trainings says."""
     context = multiprocessing.get_context("spawn")
     devices = context.Queue()
     for index in range(gpus):
         devices.put(visible_gpu(index))
     workers = min(gpus, len(jobs))
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(devices, DEADLINE.end)) as pool:
-        for future in [pool.submit(run, job) for job in jobs]:
-            future.result()
+        return [failure for future in [pool.submit(run, job) for job in jobs] if (failure := future.result())]
 
 
 def _start_worker(devices: multiprocessing.Queue, end: float | None) -> None:
@@ -196,14 +197,19 @@ def _start_worker(devices: multiprocessing.Queue, end: float | None) -> None:
     DEADLINE.end = end
 
 
-def _run_job(job: TrainingJob, *, upstream: str, samples: dict[str, list[Sample]], force: bool) -> None:
+def _run_job(job: TrainingJob, *, upstream: str, samples: dict[str, list[Sample]], force: bool) -> str:
+    """Train one job where it needs it; returns what is wrong where it diverges, else nothing."""
     part = job_part(job, upstream, samples, force=force)  # clears what was trained from other inputs, also when time is up
     if DEADLINE.passed or (part.finished and is_trained(job)):
-        return
+        return ""
     try:
         train_job(job, part, samples, create_accelerator(job.config.device))
     except TimeLimitReached:
-        return
+        return ""
+    except TrainingError as error:
+        log.error("%s: %s", job.name, error)
+        return f"{job.name}: {error}"
+    return ""
 
 
 def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Sample]], accelerator: Accelerator) -> None:

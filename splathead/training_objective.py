@@ -13,9 +13,15 @@ from splathead.losses import depth_loss, laplace_loss, normal_loss
 from splathead.training_data import Batch, Crop, PairSet
 
 
-def cosine_rate(rate: float, step: int, total_steps: int) -> float:
-    """Learning rate of an optimiser step: cosine from ``rate`` to 0 over the training (the study's schedule, per step)."""
-    return 0.5 * rate * (1.0 + math.cos(math.pi * step / total_steps))
+def cosine_rate(rate: float, step: int, total_steps: int, warmup_steps: int = 0) -> float:
+    """Learning rate of an optimiser step: cosine from ``rate`` to 0 over the training (the study's schedule, per step).
+
+    ``warmup_steps``: the first steps rise linearly to it. Adam's first steps move every weight by about the whole rate,
+    whatever its gradient; in a network without normalisation the activations can leave half precision before the moments
+    have settled.
+    """
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return 0.5 * rate * warmup * (1.0 + math.cos(math.pi * step / total_steps))
 
 
 @torch.no_grad()

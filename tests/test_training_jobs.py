@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from splathead import depth_sr
+from splathead import depth_sr, training_jobs
 from splathead.config import (
     Config,
     ConfigError,
@@ -32,7 +33,9 @@ from splathead.stages import DEADLINE, Stage, TimeLimitReached, visible_gpu
 from splathead.subjects.collect import plan_subjects
 from splathead.synthetic import synthetic_view, write_synthetic_run
 from splathead.training_data import Crop, PairSet, epoch_plan, make_pair
-from splathead.training_jobs import _DataKey, make_job, study_jobs
+from splathead.training_jobs import _DataKey, is_trained, make_job, study_jobs, train_jobs
+from splathead.training_objective import cosine_rate
+from splathead.training_state import TrainingError
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 CPU = torch.device("cpu")
@@ -339,3 +342,25 @@ def test_cost_of_an_interrupted_session_counts(tmp_path, no_deadline):
         stage.run_items(lambda item, out: None, ["a"])
     assert json.loads((tmp_path / "01_things" / "stage.json").read_text())["seconds"] >= 5.0
     assert Stage.open(tmp_path, "01_things", {}).record["seconds"] >= 5.0
+
+
+def test_a_training_that_diverges_stops_none_of_the_others(config, monkeypatch):
+    samples = {split: list_samples(config, 5, splits=(split,)) for split in ("train", "val")}
+    jobs = [make_job(config, stage_folder(config, 6), {"method": name}, "x") for name in ("first", "second")]
+    real = training_jobs.train_job
+
+    def train(job, *rest):
+        if job.name.startswith("first"):
+            raise TrainingError("training diverged: 20 of the last 20 losses are not finite")
+        real(job, *rest)
+
+    monkeypatch.setattr(training_jobs, "train_job", train)
+    with pytest.raises(TrainingError, match=r"^first-\w+: training diverged.*--finished_only goes on without"):
+        train_jobs(jobs, "upstream", samples)
+    assert [is_trained(job) for job in jobs] == [False, True]
+
+
+def test_warm_up_rises_to_the_schedule():
+    rates = [cosine_rate(1.0, step, 1000, 10) for step in range(12)]
+    assert rates[0] == pytest.approx(0.1) and all(a < b for a, b in itertools.pairwise(rates[:10]))
+    assert rates[10:] == [cosine_rate(1.0, step, 1000) for step in (10, 11)]

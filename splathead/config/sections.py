@@ -264,6 +264,8 @@ class TrainConfig:
     crops_per_view: int = 1
     """random crops per view and epoch"""
     learning_rate: float = 1e-4
+    warmup_steps: int = 0
+    """optimiser steps over which the learning rate rises to its full value"""
     weight_decay: float = 1e-4
     lr_mixture: list[str] = field(default_factory=list)
     """train each view on one of these inputs instead of lr_input; validation keeps lr_input"""

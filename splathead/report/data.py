@@ -40,6 +40,7 @@ METHOD_LABELS = {
     "dornet_nyu": "DORNet-T, zero-shot",
     "unet_guided": "UNet + guides",
     "unet_shape": "UNet, our loss",
+    "splathead_depth": "SplatHead, depth only",
     "splathead": "SplatHead",
     "splathead_guided": "SplatHead + guides",
     "splathead_mix": "SplatHead, mixture",
