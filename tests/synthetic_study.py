@@ -19,13 +19,15 @@ METHODS = {
     "bilinear_offset": ("A", 1.2), "variational": ("A", 1.1), "edsr": ("A", 0.9), "edsr_icnr": ("A", 0.88),
     "srresnet": ("A", 0.86), "srresnet_icnr": ("A", 0.85), "swinir_plain": ("A", 40.0), "swinir": ("A", 0.95),
     "sgnet": ("B", 0.6), "dornet_nyu": ("B", 1.7), "unet": ("A", 0.62), "unet_normals": ("A", 0.64),
+    "splat_surface": ("C", 0.9), "unet_guided": ("B", 0.5), "splathead": ("A", 0.45), "splathead_guided": ("B", 0.4),
 }  # fmt: skip
 """method -> (track, made-up RMSE in mm)"""
 PARAMETERS = {
     "edsr": 1_515_265, "edsr_icnr": 1_515_265, "srresnet": 1_528_724, "srresnet_icnr": 1_528_724, "swinir": 228_832,
     "swinir_plain": 228_832, "sgnet": 9_215_821, "unet": 7_765_409, "unet_normals": 7_774_820,
+    "unet_guided": 7_768_001, "splathead": 3_070_267, "splathead_guided": 3_070_267,
 }  # fmt: skip
-REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet")
+REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "srresnet", "unet_guided")
 DEGRADATIONS = ("bicubic", "bicubic_noise", "bicubic_8bit", "16bit", "8bit", "bicubic_antialiased", "area")
 BUDGET = (
     "splat_1024", "splat_1024_unbiased", "splat_normals", "splat_256_bilinear", "splat_256_8bit_bilinear",
@@ -89,7 +91,7 @@ def _places(target: str, datasets: tuple[str, ...] = ("ict", "anny", POOLED)) ->
 
 def _methods(target: str) -> Iterator[tuple[dict, float]]:
     for name, (track, error) in METHODS.items():
-        if name != "raw_splat" or target == "surface":
+        if name not in ("raw_splat", "splat_surface") or target == "surface":
             yield {"method": name, "track": track}, error
 
 
