@@ -63,12 +63,12 @@ def beside_input(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def guide_tensor(
-    stored: Tensor,  # [H, W] or [H, W, C] as view_guides returns it
+    stored: Tensor,  # [B, H, W] or [B, H, W, C] as view_guides returns it, stacked
     name: str,
-) -> Tensor:  # [C, H, W] float32
-    """One guide as networks see it."""
+) -> Tensor:  # [B, C, H, W] float32
+    """One guide of several views as networks see it."""
     values = stored.to(torch.float32) / _SCALE[name]
-    return values[None] if values.ndim == 2 else values.permute(2, 0, 1)
+    return values[:, None] if values.ndim == 3 else values.permute(0, 3, 1, 2)
 
 
 def view_guides(

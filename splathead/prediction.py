@@ -162,8 +162,8 @@ def network_inputs(prepared: LowResolutionInput, guides: Mapping[str, np.ndarray
     """What a network takes of one view, on ``device``: depth, and the stacked guides where there are any."""
     inputs = [torch.from_numpy(prepared.depth01)[None, None].to(device)]
     if guides:
-        maps = (guide_tensor(torch.from_numpy(array).to(device), name) for name, array in guides.items())
-        inputs.append(torch.cat(list(maps))[None])
+        maps = [guide_tensor(torch.from_numpy(array)[None].to(device), name) for name, array in guides.items()]
+        inputs.append(torch.cat(maps, dim=1))
     return inputs
 
 

@@ -11,7 +11,8 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from splathead.config import TrainConfig
 from splathead.stages import DEADLINE, TimeLimitReached
-from splathead.training_data import Crop, PairSet, check_crop, epoch_plan
+from splathead.training_data import Batch, Crop, PairSet, check_crop, epoch_plan
 from splathead.training_device import maybe_compile, peak_memory_mib, training_backend
 from splathead.training_memory import MemoryWatch
 from splathead.training_objective import cosine_rate, forward_loss, validation_rmse_mm
@@ -37,6 +38,9 @@ MAX_OVERFLOW_SHARE = 0.5
 """fp16: share of non-finite losses between two looks that ends the training (GradScaler skips single ones)"""
 
 log = logging.getLogger(__name__)
+
+Group = Sequence[Sequence[Crop]]
+"""Crops of the batches that one optimiser step accumulates"""
 
 
 @dataclass(frozen=True)
@@ -153,8 +157,8 @@ class Trainer:
         batches = self.plan(epoch)[self.accelerator.process_index :: processes]
         groups = [batches[start : start + accum] for start in range(0, len(batches), accum)]
         self.network.train()
-        for group in groups[position:]:
-            self.step(group)
+        for group, made in self._batches_ahead(groups[position:]):
+            self.step(group, made)
             self.progress.step += 1
             self.progress.images += self._frames(group) * processes
             self._watch_memory()
@@ -176,14 +180,30 @@ class Trainer:
         elif self._session_steps == CHECK_EVERY:
             self.memory.keep_headroom()
 
-    def step(self, group: Sequence[Sequence[Crop]]) -> None:
-        """One optimiser step over a group of accumulated batches."""
-        s, crop = self.settings, self._batch_shape(self.progress.step // self.steps_per_epoch)[1]
+    def _make_batches(self, group: Group, crop: int) -> list[Batch]:
+        return [self.train.batch(crops, crop) for crops in group]
+
+    def _batches_ahead(self, groups: Sequence[Group]) -> Iterator[tuple[Group, list[Batch]]]:
+        """Every group of an epoch with its batches, which a second thread makes while the step before runs: cutting crops out
+        of host memory takes as long as a small network's step on a GPU."""
+        crop = self._batch_shape(self.progress.step // self.steps_per_epoch)[1]
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self._make_batches, groups[0], crop)
+            for index, group in enumerate(groups):
+                made = coming.result()
+                if index + 1 < len(groups):
+                    coming = pool.submit(self._make_batches, groups[index + 1], crop)
+                yield group, made
+
+    def step(self, group: Group, made: Sequence[Batch] | None = None) -> None:
+        """One optimiser step over a group of accumulated batches; ``made``: these batches, where they are there already."""
+        s = self.settings
+        if made is None:
+            made = self._make_batches(group, self._batch_shape(self.progress.step // self.steps_per_epoch)[1])
         optimizer, scaler = self.state.optimizer, self.state.scaler
         for parameters in optimizer.param_groups:
             parameters["lr"] = self._rate(self.progress.step)
-        for index, crops in enumerate(group):
-            batch = self.train.batch(crops, crop)
+        for index, (crops, batch) in enumerate(zip(group, made)):
             last = index == len(group) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 with torch.autocast(self.device.type, torch.float16, enabled=self.amp):
@@ -197,7 +217,7 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return cosine_rate(self.settings.learning_rate, step, self.total_steps, self.settings.warmup_steps)
 
-    def _frames(self, group: Sequence[Sequence[Crop]]) -> float:
+    def _frames(self, group: Group) -> float:
         """Pixels of a step, in whole frames."""
         crop, (height, width) = self._batch_shape(self.progress.step // self.steps_per_epoch)[1], self.train.pairs[0].code.shape
         return sum(map(len, group)) * (crop**2 / (height * width) if crop else 1.0)
@@ -214,7 +234,7 @@ class Trainer:
         if self.device.type == "cpu" and not finite:  # on a GPU asking would mean waiting
             self._collect_losses([crops])
 
-    def _collect_losses(self, group: Sequence[Sequence[Crop]]) -> None:
+    def _collect_losses(self, group: Group) -> None:
         """Add the losses since the last look to the epoch's; too many non-finite ones end the training."""
         finite = int(self._finite.item())
         bad = self._count - finite

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -178,6 +179,7 @@ class PairSet:
         if len(scales) != 1:
             raise ValueError(f"{len(self.pairs)} pairs with scale factors {sorted(scales)}, expected one scale factor")
         self.scale = scales.pop()
+        self._lock = threading.Lock()  # the next batch may be in the making when the data moves
         stored = [_stored_maps(pair) for pair in self.pairs]
         total = sum(array.nbytes for maps, _ in stored for array in maps.values())
         total += sum(pair.lr.depth01.nbytes for pair in self.pairs)
@@ -190,8 +192,9 @@ class PairSet:
 
     def move_to_host(self) -> None:
         """Keep the data in host memory from now on; batches are the same."""
-        self.on_device = self.device.type == "cpu"
-        self._place(torch.device("cpu"))
+        with self._lock:
+            self.on_device = self.device.type == "cpu"
+            self._place(torch.device("cpu"))
 
     def _place(self, place: torch.device) -> None:
         self._maps = [{name: tensor.to(place) for name, tensor in maps.items()} for maps in self._maps]
@@ -212,7 +215,12 @@ class PairSet:
         return digest.hexdigest()
 
     def batch(self, crops: Sequence[Crop], size: int) -> Batch:
-        """Assemble crops of ``size`` high-resolution pixels (0 = full frames) on the device, without waiting for it."""
+        """Assemble crops of ``size`` high-resolution pixels (0 = full frames) on the device, without waiting for it; any thread
+        may ask."""
+        with self._lock:
+            return self._batch(crops, size)
+
+    def _batch(self, crops: Sequence[Crop], size: int) -> Batch:
         lr = torch.stack([self._low(crop, size // self.scale) for crop in crops])
         maps = {name: self._windows(name, crops, size) for name in self._maps[crops[0].index]}
         if not self.on_device:  # pinned, of the small types; a copy from pageable memory would wait
@@ -223,9 +231,8 @@ class PairSet:
         normals = maps.pop(NORMALS, None)
         parts = {
             "lr": lr, "target": target, "mask": (code > 0).to(torch.float32),
-            "guides": torch.stack([torch.cat([guide_tensor(m[i], n) for n, m in maps.items()]) for i in range(len(crops))])
-            if maps else None,
-            "normals": None if normals is None else torch.stack([guide_tensor(entry, "normal") for entry in normals]),
+            "guides": torch.cat([guide_tensor(stack, name) for name, stack in maps.items()], dim=1) if maps else None,
+            "normals": None if normals is None else guide_tensor(normals, "normal"),
         }  # fmt: skip
         for i, crop in enumerate(crops):
             if crop.flip:

@@ -58,9 +58,9 @@ def test_spread_is_in_eight_code_steps_and_cover_is_the_mask():
     lr = low_resolution(np.array([0.3, 0.0, -1.0]))
     span = lr.encoding.far - lr.encoding.near
     guides = view_guides(("cover", "spread"), {"depth_variance": np.full((SIZE, SIZE), 4.0, np.float32)}, lr, SCALE)
-    spread = guide_tensor(torch.from_numpy(guides["spread"]), "spread")
+    spread = guide_tensor(torch.from_numpy(guides["spread"])[None], "spread")[0]
     assert spread[0, 5, 5].item() == pytest.approx(2.0 / span * CODE_STEPS / 8, rel=1e-3)
-    cover = guide_tensor(torch.from_numpy(guides["cover"]), "cover")[0].numpy()
+    cover = guide_tensor(torch.from_numpy(guides["cover"])[None], "cover")[0, 0].numpy()
     assert np.array_equal(cover >= 0.5 - 1e-3, upsample_mask(lr.mask, SCALE)) and 0 < cover[16, 22] < 1
 
 
@@ -69,8 +69,8 @@ def test_missing_guides_are_zero_but_for_what_the_input_gives():
     guides = view_guides(names, {}, lr, SCALE, absent=True)
     assert list(guides) == list(names) and guides["cover"].any()
     assert not any(guides[name].any() for name in names[1:])
-    shapes = [guide_tensor(torch.from_numpy(guides[name]), name).shape for name in names]
-    assert [shape[0] for shape in shapes] == [GUIDE_CHANNELS[name] for name in names]
+    shapes = [guide_tensor(torch.from_numpy(guides[name])[None], name).shape for name in names]
+    assert [shape[1] for shape in shapes] == [GUIDE_CHANNELS[name] for name in names]
 
 
 def test_sources_and_tracks():

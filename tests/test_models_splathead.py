@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from splathead.config import ModelConfig
 from splathead.losses import CODE_STEPS, laplace_loss, masked_gradient_l1
 from splathead.models import architecture_for, network_guides, parameter_count, works_without_guides
+from splathead.models.interpolation import upsample_spline
 from splathead.models.splathead import SplatHeadArchitecture, create
 
 SMALL = {"widths": (8, 8, 12, 12), "high_width": 8}
@@ -92,6 +93,31 @@ def test_pixel_phases_are_alike():
     inner = error[368:-368, 368:-368]  # beyond the reach of the frame's border
     phases = inner.reshape(8, 4, 8, 4).mean((0, 2))
     assert inner.abs().max() > 1e-3 and phases.max() - phases.min() < 1e-3 * inner.abs().max()
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+def test_spline_enlargement_keeps_ramps_and_is_smooth(scale):
+    rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(9.0), indexing="ij")
+    fine = upsample_spline((0.3 * rows - 0.2 * columns + 1)[None, None], scale)[0, 0]
+    y, x = ((torch.arange(n * scale) + 0.5) / scale - 0.5 for n in (12, 9))
+    expected = 0.3 * y[:, None] - 0.2 * x[None] + 1
+    inner = (slice(2 * scale, -2 * scale),) * 2
+    torch.testing.assert_close(fine[inner], expected[inner])
+    impulse = torch.zeros(1, 1, 9, 9)
+    impulse[..., 4, 4] = 1.0
+    spread = upsample_spline(impulse, scale)[0, 0]
+    assert spread.min() >= 0 and spread.sum().item() == pytest.approx(scale**2, rel=1e-5)
+    assert spread.shape == (9 * scale, 9 * scale)
+    assert torch.allclose(spread, spread.T) and torch.allclose(spread, spread.flip(0), atol=1e-6)
+
+
+def test_starts_at_the_spline_where_that_is_its_base():
+    lr, guides = inputs()
+    with torch.no_grad():
+        depth = network(trained=False, base="spline")(lr, guides)
+    torch.testing.assert_close(depth, upsample_spline(lr, 4).clamp(-0.5, 1.5))
+    with pytest.raises(ValueError, match="SplatHead base 'nearest', expected bicubic or spline"):
+        SplatHeadArchitecture(base="nearest")
 
 
 def test_half_precision_outside_leaves_base_and_tail_exact():

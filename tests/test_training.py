@@ -223,10 +223,10 @@ def run_in_pieces(folder, train, val, settings, stops: list[int]) -> tuple[Train
         run = trainer(folder, train, val, settings, seed=0)
         step = run.step
 
-        def limited(group, run=run, step=step, stop=stop):
+        def limited(group, made, run=run, step=step, stop=stop):
             if run.progress.step >= stop:
                 raise KeyboardInterrupt
-            step(group)
+            step(group, made)
 
         run.step = limited
         with pytest.raises(KeyboardInterrupt):
@@ -329,14 +329,30 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, train_pairs):
     run = trainer(tmp_path, train_pairs)
     step = run.step
 
-    def poison(group):
-        step(group)
+    def poison(group, made):
+        step(group, made)
         run.network.encoder[0][1].running_var.fill_(math.inf)  # what an fp16 overflow leaves behind
 
     run.step = poison
     with pytest.raises(TrainingError, match="running_var is not finite"):
         run.run()
     assert not run.checkpoint_path.exists()
+
+
+def test_batches_made_ahead_are_those_of_the_plan(tmp_path, train_pairs, val_pairs):
+    run = trainer(tmp_path, train_pairs, val_pairs, SMALL)
+    seen, step = [], run.step
+    run.step = lambda group, made: (seen.append((run.progress.step, group, made)), step(group, made))
+    run.run()
+    crop = run._batch_shape(0)[1]
+    assert [position for position, _, _ in seen] == list(range(run.total_steps))
+    for position, group, made in seen:
+        epoch, index = divmod(position, run.steps_per_epoch)
+        accum = SMALL.grad_accum
+        assert group == run.plan(epoch)[index * accum : (index + 1) * accum]
+        for crops, batch in zip(group, made, strict=True):
+            again = train_pairs.batch(crops, crop)
+            assert torch.equal(batch.target01, again.target01) and torch.equal(batch.lr_depth01, again.lr_depth01)
 
 
 def test_backend_switches_are_put_back():

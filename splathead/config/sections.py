@@ -222,7 +222,7 @@ class ModelConfig:
     base_ch: int = 32
     """channels of the first level (32: 7,765,409 parameters, as published)"""
     base: str = "bicubic"
-    """interpolation that the residual is added to: bicubic (published) or bilinear"""
+    """interpolation that the residual is added to: bicubic (published) or bilinear; splathead: bicubic or spline"""
     zero_init: bool = False
     """zero-initialised output layer, so that training starts at the base"""
     icnr: bool = False

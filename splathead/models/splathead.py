@@ -1,9 +1,9 @@
 """SplatHead's network: two steps at their own resolutions, and guides that may be missing.
 
-    d     = bicubic(lr + r_low) + r_high
+    d     = enlarged(lr + r_low) + r_high
 
 A U-shaped trunk at the *input's* resolution removes the code's steps and the splats' bias (r_low): that is where the
-information is, and a sixteenth of the work. Its result is enlarged bicubically, so that nothing depends on a pixel's phase,
+information is, and a sixteenth of the work. Its result is enlarged smoothly, so that nothing depends on a pixel's phase,
 and a few convolutions at full resolution add what the guides know beyond it (r_high). Both residuals are computed in float32
 and start at zero; weights do not depend on the scale factor.
 
@@ -30,9 +30,11 @@ from torch import Tensor, nn
 
 from splathead.guides import GUIDE_CHANNELS, OF_INPUT, guide_channels
 from splathead.losses import CODE_STEPS
+from splathead.models.interpolation import upsample, upsample_spline
 from splathead.models.pixel_shuffle import exact_convolution
 from splathead.models.sgnet_blocks import check_guides
 
+BASES = ("bicubic", "spline")
 LOW_CHANNELS = 7
 """Input features made of low-resolution depth and cover, see :meth:`SplatHead.low_features`"""
 STEP = 8
@@ -54,6 +56,8 @@ class SplatHeadArchitecture:
     widths: tuple[int, ...] = (48, 96, 128, 152)
     """channels at the input's resolution and after each halving"""
     high_width: int = 16
+    base: str = "bicubic"
+    """how the trunk's result is enlarged: bicubic, or spline, which is smoother (:func:`upsample_spline`)"""
     """channels at full resolution"""
     guides: tuple[str, ...] = ("cover", "slope", "spread", "alpha", "rgb")
     output_margin: float = 0.5
@@ -70,6 +74,8 @@ class SplatHeadArchitecture:
                 f"SplatHead with scale {self.scale}, widths {self.widths}, high_width {self.high_width}, margin "
                 f"{self.output_margin}, expected a scale of at least 1, 4 widths of at least 4 channels, a margin of at least 0"
             )
+        if self.base not in BASES:
+            raise ValueError(f"SplatHead base {self.base!r}, expected {' or '.join(BASES)}")
         if self.guides[:1] != OF_INPUT:
             raise ValueError(f"SplatHead with guides {self.guides}, expected cover and any others after it")
 
@@ -152,7 +158,8 @@ class SplatHead(nn.Module):
         features = self.trunk(low, wide)
         with torch.autocast(lr_depth01.device.type, enabled=False):
             refined = low + exact_convolution(self.low_output, features) / CODE_STEPS
-            base = F.interpolate(refined, scale_factor=scale, mode="bicubic", align_corners=False)
+            spline = self.architecture.base == "spline"
+            base = upsample_spline(refined, scale) if spline else upsample(refined, scale, "bicubic")
         detail = self.high_features(features, wide)
         with torch.autocast(lr_depth01.device.type, enabled=False):
             weight = self.high_output.weight[:, :, 0, 0]

@@ -41,6 +41,8 @@ METHOD_LABELS = {
     "unet_guided": "UNet + guides",
     "unet_shape": "UNet, our loss",
     "splathead_depth": "SplatHead, depth only",
+    "splathead_spline": "SplatHead, spline base",
+    "splathead_spline_guided": "SplatHead, spline base + guides",
     "splathead": "SplatHead",
     "splathead_guided": "SplatHead + guides",
     "splathead_mix": "SplatHead, mixture",
