@@ -14,7 +14,7 @@ def surface_weights() -> Path:
     missing = [name for name in SURFACE_FILES if not (WEIGHTS_FOLDER / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{WEIGHTS_FOLDER}: no {' and no '.join(missing)}; method splathead needs {' and '.join(SURFACE_FILES)} there, as "
-            "in a complete checkout"
+            f"{WEIGHTS_FOLDER}: no {' and no '.join(missing)}; method splathead needs {' and '.join(SURFACE_FILES)}, which "
+            "this version does not have yet; a network trained by stage 06 can be given by its file"
         )
     return WEIGHTS_FOLDER / SURFACE_FILES[0]

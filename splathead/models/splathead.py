@@ -101,11 +101,12 @@ class _GatedGuides(nn.Module):
         super().__init__()
         self.embed = nn.Conv2d(guides, inner, 3, padding=1, bias=False)
         self.widen = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
-        self.confidence = nn.Conv2d(inner + features, inner, 1)
+        self.confidence_of_guides = nn.Conv2d(inner, inner, 1)
+        self.confidence_of_depth = nn.Conv2d(features, inner, 1, bias=False)
 
     def forward(self, guides: Tensor, features: Tensor) -> Tensor:
         found = self.widen(F.silu(self.embed(guides)))
-        return found * torch.sigmoid(self.confidence(torch.cat([found, features], dim=1)))
+        return found * torch.sigmoid(self.confidence_of_guides(found) + self.confidence_of_depth(features))
 
 
 class SplatHead(nn.Module):
