@@ -35,8 +35,9 @@ from splathead.subjects.anny import anny_head
 from splathead.subjects.rig import subject_cameras
 from splathead.subjects.writer import sparse_cloud
 from splathead.training import Trainer
-from splathead.training_data import PairSet, TrainingPair
+from splathead.training_data import PairSet
 from splathead.training_device import create_accelerator
+from splathead.training_pairs import TrainingPair
 
 SCALE = 4
 NORMAL_WEIGHT = TrainConfig.normal_loss_weight * CODE_STEPS

@@ -27,7 +27,7 @@ from splathead.maps.low_resolution import load_low_resolution, requantised
 from splathead.models import architecture_from_dict, architecture_to_dict, create_network, parameter_count, works_without_guides
 from splathead.models.interpolation import upsample_depth, upsample_mask
 from splathead.samples import Sample, input_stage
-from splathead.training_data import LowResolutionInput, prepare_input
+from splathead.training_pairs import LowResolutionInput, prepare_input
 
 PREDICTION_BITS = 16
 

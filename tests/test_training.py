@@ -18,9 +18,10 @@ from splathead.models import architecture_for, create_network
 from splathead.models.interpolation import upsample
 from splathead.synthetic import synthetic_view
 from splathead.training import Trainer, TrainingReport
-from splathead.training_data import Crop, PairSet, TrainingPair, epoch_plan, make_pair
+from splathead.training_data import Crop, PairSet, epoch_plan
 from splathead.training_device import create_accelerator, training_backend
 from splathead.training_objective import cosine_rate, validation_rmse_mm
+from splathead.training_pairs import TrainingPair, make_pair
 from splathead.training_state import TrainingError
 
 pytestmark = pytest.mark.usefixtures("single_thread")

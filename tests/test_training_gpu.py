@@ -13,9 +13,10 @@ from splathead.metrics.zones import ZoneSettings
 from splathead.models import architecture_for, create_network
 from splathead.synthetic import synthetic_view
 from splathead.training import Trainer
-from splathead.training_data import PairSet, make_pair
+from splathead.training_data import PairSet
 from splathead.training_device import create_accelerator
 from splathead.training_objective import validation_rmse_mm
+from splathead.training_pairs import make_pair
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -32,9 +32,10 @@ from splathead.samples import list_samples, predictions_folder, stage_folder
 from splathead.stages import DEADLINE, Stage, TimeLimitReached, visible_gpu
 from splathead.subjects.collect import plan_subjects
 from splathead.synthetic import synthetic_view, write_synthetic_run
-from splathead.training_data import Crop, PairSet, epoch_plan, make_pair
+from splathead.training_data import Crop, PairSet, epoch_plan
 from splathead.training_jobs import _DataKey, is_trained, make_job, study_jobs, train_jobs
 from splathead.training_objective import cosine_rate
+from splathead.training_pairs import make_pair
 from splathead.training_state import TrainingError
 
 pytestmark = pytest.mark.usefixtures("single_thread")

@@ -15,8 +15,9 @@ from splathead.losses import depth_loss
 from splathead.models import architecture_for, create_network
 from splathead.synthetic import synthetic_view
 from splathead.training import Trainer
-from splathead.training_data import Crop, PairSet, make_pair
+from splathead.training_data import Crop, PairSet
 from splathead.training_device import create_accelerator, peak_memory_mib, resident_bytes, training_backend
+from splathead.training_pairs import make_pair
 
 PAIRS = 8
 
