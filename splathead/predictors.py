@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from splathead.checkpoints import load_weights
-from splathead.config import Config
+from splathead.config import Config, ModelConfig
 from splathead.devices import compute_device, gpu_count
 from splathead.guides import beside_input, view_guides
 from splathead.images import DepthMap, load_depth_png, save_depth_png, write_json
 from splathead.maps.view_maps import load_guide_maps
 from splathead.metrics.zones import ZoneSettings, compute_zones
-from splathead.models import works_without_guides
+from splathead.models import network_guides, works_without_guides
 from splathead.models.interpolation import fit_offset
 from splathead.prediction import (
     interpolate_depth,
@@ -66,16 +66,28 @@ def network_predictors(config: Config, name: str, weights: Path, *, of_study: bo
     """
     _, info = load_weights(weights)
     method, guides = info["method"] if of_study else name, beside_input(info["architecture"].get("guides", []))
+    network = info["architecture"]["name"]
     settings = {"weights": info["sha256"], "lr_input": info["lr_input"], "target": info["target"], "seed": info["seed"]}
 
     def predictor(name: str, method: str, *, guided: bool) -> Predictor:
         make = functools.partial(_make_network, config, weights, guided)
         return Predictor(name, settings | {"method": method, "guides": guides if guided else []}, make, on_gpu=True)
 
-    if not (guides and works_without_guides(info["architecture"]["name"])):
-        return [predictor(name, method, guided=True)]
-    guided_name = name.replace(method, method + GUIDED, 1) if of_study else name + GUIDED
-    return [predictor(name, method, guided=False), predictor(guided_name, method + GUIDED, guided=True)]
+    return [
+        predictor(name.replace(method, variant, 1), variant, guided=guided)
+        for variant, guided in _variants(method, network, guides)
+    ]
+
+
+def methods_of(method: str, model: ModelConfig) -> list[tuple[str, bool]]:
+    """The methods that one trained network is, and whether each sees its guides: two for one that works without them."""
+    return _variants(method, model.name, beside_input(network_guides(model)))
+
+
+def _variants(method: str, network: str, guides: Sequence[str]) -> list[tuple[str, bool]]:
+    if guides and works_without_guides(network):
+        return [(method, False), (method + GUIDED, True)]
+    return [(method, bool(guides))]
 
 
 def _make_network(config: Config, weights: Path, guided: bool, _folder: Path) -> Predict:

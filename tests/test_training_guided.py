@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from splathead import depth_sr
-from splathead.config import Config, ModelConfig, PairsConfig, RenderConfig, SubjectsConfig, TrainConfig
+from splathead.ablations import cross_degradation
+from splathead.config import Config, CrossConfig, ModelConfig, PairsConfig, RenderConfig, SubjectsConfig, TrainConfig
 from splathead.evaluation.views import predicted_methods
-from splathead.images import load_depth_png, save_maps
+from splathead.images import load_depth_png, save_maps, write_json
 from splathead.maps.normals import normals_from_depth
 from splathead.maps.render_subject import pack_normals
 from splathead.pair_loading import input_of, load_pairs
 from splathead.prediction import load_network
+from splathead.results import read_results
 from splathead.samples import list_samples, predictions_folder, stage_folder
 from splathead.synthetic import write_synthetic_run
 
@@ -92,3 +94,28 @@ def on_steps(pair, steps: int) -> bool:
     """Whether all depths are whole steps of a code."""
     code = pair.lr.depth01[pair.lr.mask] * steps
     return bool(np.abs(code - np.round(code)).max() < 1e-2)
+
+
+def test_networks_of_stage_06_meet_every_degradation_with_fixed_weights(config):
+    config.trainings = [{**OURS, "lr_mixture": ["8bit", "area"]}, {**OURS, "seed": 1}, {"method": "unet"}]
+    depth_sr.run_stage(config)
+    for path in stage_folder(config, 1).glob("*/subject.json"):
+        info = json.loads(path.read_text())
+        write_json(path, info | {"identity": path.parent.name, "scale": "metric", "diagonal_mm": 400.0})
+    config.cross = CrossConfig(["area", "8bit"], ["surface"], networks=["splathead", "unet"], train=False)
+    lines = cross_degradation.run_stage(config)
+    rows = [
+        row for row in read_results(stage_folder(config, 9) / "cross_degradation.csv")
+        if (row.metric, row.zone, row.views, row.method_b) == ("psnr", "interior", "all", "")
+    ]  # fmt: skip
+    found = {(row.method, row.track, row.degradation_train, row.degradation_test) for row in rows}
+    ours = (("splathead", "A", "mixture"), ("splathead_guided", "B", "mixture"))
+    methods = (*ours, ("unet", "A", "8bit"), ("bilinear", "A", ""))
+    assert found == {  # only the real 8-bit input is ranked
+        (method, track if test == "8bit" else "", train, test) for test in ("area", "8bit") for method, track, train in methods
+    }
+    assert {row.seed for row in rows} == {0} and not list(stage_folder(config, 9).glob("*/training.csv"))
+    assert any(line.strip().startswith("splathead_guided") for line in lines)
+    with pytest.raises(ValueError, match="'edsr' is no method of trainings on target surface"):
+        config.cross.networks = ["edsr"]
+        cross_degradation.run_stage(config)

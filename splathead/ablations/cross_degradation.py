@@ -1,4 +1,4 @@
-"""Stage 09: a UNet trained on each degradation, applied to all of them.
+"""Stage 09: a UNet trained on each degradation, and networks of stage 06, applied to all degradations.
 
 ``16bit`` and ``8bit`` are the real low-resolution render; the others are computed from the high-resolution render as the
 published study did, with two controls that it lacked. What the drops are made of is said by
@@ -14,14 +14,22 @@ from splathead.ablations.scoring import score_trials
 from splathead.ablations.summary import blocks, matrix_lines
 from splathead.config import Config
 from splathead.evaluation.views import Method
+from splathead.predictors import methods_of
 from splathead.results import ResultRow
+from splathead.samples import stage_folder
+from splathead.training_jobs import WEIGHTS_NAME, is_trained, study_jobs
 
 EXPERIMENT = "cross_degradation"
 METRIC = "psnr"
+MIXTURE = "mixture"
+"""``degradation_train`` of a network that has seen several"""
 
 
 def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int = 0) -> list[str]:
     """Train what is not trained, score every network on every degradation, write ``cross_degradation.csv``.
+
+    Networks of stage 06 (``config.cross.networks``) that work with and without guides are two methods, as there. Their rows'
+    ``degradation_train`` is their input, or ``mixture``.
 
     Args:
         config: ``config.cross``, and ``config.train`` for the trainings.
@@ -29,21 +37,23 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
         force: train and score again what is finished (networks of stage 06 are used as they are).
         limit: use the first N subjects of each split only; 0 = all.
 
-    Raises RuntimeError when stage 05 is not finished, ValueError when there is nothing to train on or to score,
-    TimeLimitReached when ``--time_limit`` ended it.
+    Raises RuntimeError when stage 05 is not finished or stage 06 has not trained one of the networks, ValueError when there is
+    nothing to train on or to score, TimeLimitReached when ``--time_limit`` ended it.
     """
     ablation = Ablation(config, 9, jobs, force, limit)
     degradations, targets = config.cross.degradations, config.cross.targets
-    trainings = {(t, d): unet_job(config, 9, t, d) for t in targets for d in degradations}
+    trainings = {(t, d): unet_job(config, 9, t, d) for t in targets for d in degradations} if config.cross.train else {}
     ablation.upstream()
+    given = [trial for target in targets for name in config.cross.networks for trial in _given(config, name, target)]
     ablation.record(done=False)
-    weights = train_networks(ablation, list(trainings.values()))
+    weights = train_networks(ablation, list(trainings.values())) if trainings else {}
     trials = [
         Trial.of_network(_network(config, target, trained, tested), weights[job.name])
         for (target, trained), job in trainings.items()
         if job.name in weights
         for tested in degradations
     ]
+    trials += given
     trials += [Trial(Method(f"bilinear@{name}", "bilinear", name, degradation_test=name)) for name in degradations]
     rows = score_trials(ablation, EXPERIMENT, trials, targets)
     ablation.record(done=True)
@@ -58,6 +68,27 @@ def _network(config: Config, target: str, trained: str, tested: str) -> Method:
     )  # fmt: skip
 
 
+def _given(config: Config, name: str, target: str) -> list[Trial]:
+    """Trials of the network that stage 06 trained as method ``name`` on a target, without and with its guides."""
+    jobs = study_jobs(config, stage_folder(config, 6))
+    jobs = [job for job in jobs if (job.method, job.config.train.target) == (name, target)]
+    if not jobs:
+        raise ValueError(f"cross.networks: {name!r} is no method of trainings on target {target}")
+    job = min(jobs, key=lambda job: job.config.seed)
+    weights = job.folder / WEIGHTS_NAME
+    if not is_trained(job) or not weights.is_file():
+        raise RuntimeError(f"cross.networks: {weights}: {job.name} is not trained; run scripts/06_train_depth_sr.py first")
+    train = job.config.train
+    trained = MIXTURE if train.lr_mixture else train.lr_input
+    return [
+        Trial.of_network(
+            Method(f"{method}-{target}@{tested}", method, tested, target, job.config.seed, guided, trained, tested), weights
+        )
+        for method, guided in methods_of(name, train.model)
+        for tested in config.cross.degradations
+    ]
+
+
 def cross_lines(rows: Sequence[ResultRow]) -> list[str]:
     """For the terminal: interior PSNR of every network (line) on every degradation (column), then the causes of the drops."""
     from splathead.report.data import Results
@@ -66,8 +97,8 @@ def cross_lines(rows: Sequence[ResultRow]) -> list[str]:
     lines = []
     for title, found in blocks(rows, METRIC):
         lines += ["", f"interior PSNR in dB, {title}; trained on (line), applied to (column)"]
-        lines += matrix_lines(found, line=lambda row: row.degradation_train or row.method)
-        for cause in causes(Results(tuple(row for row in found if row.degradation_train))):
+        lines += matrix_lines(found, line=lambda row: row.degradation_train if row.method == "unet" else row.method)
+        for cause in causes(Results(tuple(row for row in found if row.method == "unet"))):
             share = "" if cause.share is None else f", {cause.share:.2f} dB of the total"
             lines.append(f"  drop {cause.drop:6.2f} dB{share}: {cause.label}")
     return lines

@@ -24,6 +24,7 @@ from splathead.evaluation.scores import ScoreSheet
 from splathead.evaluation.views import Method, View, evaluated_items
 from splathead.images import DepthMap
 from splathead.maps.low_resolution import load_low_resolution
+from splathead.maps.view_maps import load_guide_maps
 from splathead.prediction import TrainedNetwork, interpolate_depth, load_network
 from splathead.results import ResultRow, read_results, write_results
 from splathead.samples import Sample
@@ -61,9 +62,12 @@ class LiveView(View):
         if trial.weights is None:
             return interpolate_depth(lr, scale, "bilinear").depth
         network = _network(trial.weights, trial.sha256, str(compute_device(self.config.device)))
-        if network.scale != scale:
-            raise ValueError(f"{trial.weights}: network for scale factor {network.scale}, but {self.sample} needs {scale}")
-        return network.predict(lr).depth
+        try:
+            fitting = network.at_scale(scale)
+        except ValueError as error:
+            raise ValueError(f"{trial.weights}: {error} ({self.sample})") from error
+        maps = load_guide_maps(self.config, self.sample, network.guides) if method.guided else None
+        return fitting.predict(lr, maps).depth
 
 
 @functools.lru_cache(maxsize=NETWORKS_HELD)

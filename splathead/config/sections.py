@@ -333,6 +333,10 @@ class CrossConfig:
     )  # fmt: skip
     """train.lr_input values; 16bit and 8bit are the real low-resolution render"""
     targets: list[str] = field(default_factory=lambda: ["render"])
+    networks: list[str] = field(default_factory=list)
+    """methods of ``trainings`` whose networks, as stage 06 trained them, are applied to all degradations as well"""
+    train: bool = True
+    """train a UNet on each degradation; false: only ``networks`` and bilinear interpolation are compared"""
 
 
 @dataclass

@@ -99,7 +99,8 @@ def cross_table(study: Study, fit: str) -> Table | None:
     trained = sorted({row.degradation_train for row in rows.where(method="unet").rows}, key=degradation_order)
     lines = [GridLine(degradation_label(name), {"method": "unet", "degradation_train": name}) for name in trained]
     others = sorted((m for m in rows.distinct("method") if m != "unet"), key=method_order)
-    sections = [("UNet trained on", lines), ("not trained", [GridLine(method_label(m), {"method": m}) for m in others])]
+    fixed = [GridLine(method_label(m), {"method": m}) for m in others]
+    sections = [("UNet trained on", lines), ("others, with the same weights everywhere", fixed)]
     note = "PSNR in dB against the splats' own 1024 depth, interior. Columns: degradation of the test input."
     return build_grid(Grid(f"cross_{fit}", f"Cross-degradation, {fit} fit", note, [("", columns)], sections, "input"), rows)
 
