@@ -4,25 +4,13 @@ Every key has a type and a default; command-line flags of the numbered scripts o
 (see ``splathead.cli``).
 """
 
+from splathead.config.evaluation import AblationsConfig, CrossConfig, EvaluateConfig, FuseConfig, ReportConfig
+from splathead.config.experiment import CONFIG_SCHEMA, Config
 from splathead.config.loading import ConfigError, build_section, load_config, validate
-from splathead.config.sections import (
-    CONFIG_SCHEMA,
-    AblationsConfig,
-    Config,
-    CrossConfig,
-    EvaluateConfig,
-    FitConfig,
-    FuseConfig,
-    ModelConfig,
-    PairsConfig,
-    PhotosConfig,
-    PostprocessConfig,
-    ReconstructConfig,
-    RenderConfig,
-    ReportConfig,
-    SubjectsConfig,
-    TrainConfig,
-)
+from splathead.config.maps import PairsConfig, PostprocessConfig, RenderConfig
+from splathead.config.reconstruction import FitConfig, ReconstructConfig
+from splathead.config.subjects import PhotosConfig, SubjectsConfig
+from splathead.config.training import ModelConfig, TrainConfig
 
 __all__ = [
     "CONFIG_SCHEMA", "AblationsConfig", "Config", "ConfigError", "CrossConfig", "EvaluateConfig", "FitConfig", "FuseConfig",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from splathead.config.sections import CONFIG_SCHEMA, Config
+from splathead.config.experiment import CONFIG_SCHEMA, Config
 from splathead.models import BASELINES, NETWORKS, NO_NETWORK
 
 
