@@ -155,11 +155,11 @@ interrupted = trainer("resumed")
 real_step = interrupted.step
 
 
-def step(group):
+def step(group, made):
     """Die in the middle of the sixth epoch."""
     if interrupted.progress.step == 5 * interrupted.steps_per_epoch + 2:
         raise Killed
-    real_step(group)
+    real_step(group, made)
 
 
 interrupted.step = step
