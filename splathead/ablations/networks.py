@@ -113,7 +113,7 @@ def train_networks(ablation: Ablation, jobs: Sequence[TrainingJob]) -> dict[str,
         found, parts = finished_jobs(list(missing.values()), upstream, samples)
         weights |= {job.name: job.folder / WEIGHTS_NAME for job in found}
         ablation.parts += parts
-        ablation.missing = [job.name for job in jobs if job.name not in weights]
+        ablation.missing += [job.name for job in jobs if job.name not in weights]
         if not weights:
             raise RuntimeError(f"--finished_only: none of the {len(jobs)} trainings of {ablation.name} is finished")
         return weights
