@@ -6,21 +6,19 @@ import json
 
 import numpy as np
 import pytest
+from guided_run import write_guided_run
 
 from splathead import depth_sr
 from splathead.ablations import cross_degradation
-from splathead.config import Config, CrossConfig, ModelConfig, PairsConfig, RenderConfig, SubjectsConfig, TrainConfig
+from splathead.config import Config, CrossConfig, ModelConfig
 from splathead.evaluation.views import predicted_methods
-from splathead.images import load_depth_png, load_maps, save_maps, write_json
+from splathead.images import load_depth_png, load_maps
 from splathead.maps.low_resolution import load_low_resolution
-from splathead.maps.normals import normals_from_depth
-from splathead.maps.render_subject import pack_normals
 from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.pair_loading import input_of, load_pairs
 from splathead.prediction import load_network
 from splathead.results import read_results
 from splathead.samples import list_samples, predictions_folder, stage_folder
-from splathead.synthetic import write_synthetic_run
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 OURS = {"method": "splathead", "model": {"name": "splathead"}, "gradient_strides": [1, 2], "learning_rate": 1e-3}
@@ -29,27 +27,7 @@ GUIDES = ["cover", "slope", "spread", "alpha", "rgb"]
 
 @pytest.fixture
 def config(tmp_path) -> Config:
-    made = Config(
-        name="tiny", runs_dir=str(tmp_path), device="cpu", subjects=SubjectsConfig(map_size=64, map_yaws=[-15.0, 15.0]),
-        train=TrainConfig(ModelConfig(base_ch=2), epochs=1, batch_size=1, grad_accum=1, crop=32, loss_scale="lsb",
-                          baselines=["bilinear"]),
-        render=RenderConfig(lr_size=16), pairs=PairsConfig(interior_px=2),
-    )  # fmt: skip
-    write_synthetic_run(made, {"train": 1, "val": 1, "test": 1})
-    for sample in list_samples(made, 5):
-        high = load_depth_png(sample.path(made, 5) / "hr_render.png")
-        normals, valid = normals_from_depth(high.depth, high.mask, high.camera, jump=np.inf)
-        maps = {
-            "alpha": high.mask.astype(np.float16), "depth": high.depth, "mask": high.mask,
-            "depth_variance": np.where(high.mask, 4.0, 0).astype(np.float32),
-            "normal": pack_normals(np.where(valid[..., None], normals, 0)),
-            "rgb": np.repeat(high.mask[..., None] * np.uint8(150), 3, axis=2),
-        }  # fmt: skip
-        save_maps(sample.path(made, 4, "_hr.npz"), maps)
-    for path in stage_folder(made, 1).glob("*/subject.json"):
-        info = json.loads(path.read_text())
-        write_json(path, info | {"identity": path.parent.name, "scale": "metric", "diagonal_mm": 400.0})
-    return made
+    return write_guided_run(tmp_path)
 
 
 def test_a_study_with_ours_and_the_guided_unet(config):

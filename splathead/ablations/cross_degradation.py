@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splathead.ablations.networks import Ablation, Trial, train_networks, training_lines, unet_job
+from splathead.ablations.networks import Ablation, train_networks, training_lines, unet_job
 from splathead.ablations.scoring import score_trials
 from splathead.ablations.summary import blocks, matrix_lines
 from splathead.config import Config
-from splathead.evaluation.live import study_networks, trained_weights
+from splathead.evaluation.live import Trial, network_trials, study_networks, trained_weights
 from splathead.evaluation.views import Method
-from splathead.predictors import methods_of
 from splathead.results import ResultRow
 from splathead.training_jobs import is_trained
 
@@ -80,17 +79,8 @@ def _given(ablation: Ablation) -> list[Trial]:
             trained = MIXTURE if train.lr_mixture else train.lr_input
             if name == "unet" and config.cross.train and trained in config.cross.degradations:
                 raise ValueError(f"cross.networks: 'unet' on {trained} input is what cross.train trains; leave out one of both")
-            columns = {"target": train.target, "seed": job.config.seed, "degradation_train": trained}
-            trials += [
-                Trial.of_network(
-                    Method(
-                        f"{method}-{train.target}@{tested}", method, tested, guided=guided, degradation_test=tested, **columns
-                    ),
-                    weights,
-                )
-                for method, guided in methods_of(name, train.model)
-                for tested in config.cross.degradations
-            ]
+            for tested in config.cross.degradations:
+                trials += network_trials(job, weights, tested, degradation_train=trained, degradation_test=tested)
     return trials
 
 

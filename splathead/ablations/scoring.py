@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from splathead.ablations.networks import Ablation, Trial
+from splathead.ablations.networks import Ablation
 from splathead.config import Config
 from splathead.devices import gpu_count
 from splathead.evaluation.depth import score_view
-from splathead.evaluation.live import held_network, scoring_workers
+from splathead.evaluation.live import Trial, held_network, scoring_workers
 from splathead.evaluation.rows import aggregate
 from splathead.evaluation.scores import ScoreSheet
 from splathead.evaluation.views import Method, View, evaluated_items

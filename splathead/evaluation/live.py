@@ -1,22 +1,57 @@
-"""Networks of stage 06 that are applied while their results are scored, without files of predictions between."""
+"""Networks that are applied while their results are scored, without files of predictions between."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from splathead.checkpoints import load_weights
 from splathead.config import Config
 from splathead.devices import compute_device, gpu_count
+from splathead.evaluation.views import RENDERED, Method
 from splathead.prediction import TrainedNetwork, load_network
+from splathead.predictors import methods_of
 from splathead.samples import STAGE_NAMES, Sample, stage_folder
 from splathead.training_jobs import WEIGHTS_NAME, TrainingJob, is_trained, study_jobs
 
 NETWORKS_HELD = 32
 WORKER_GPU_BYTES = 2 * 2**30
 """GPU memory that one scoring process may need: its context, the networks, a UNet's maps at 1024"""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A method applied to one low-resolution input: ``method.lr_input``. Without weights it is bilinear interpolation."""
+
+    method: Method
+    weights: Path | None = None
+    sha256: str = ""
+
+    @classmethod
+    def of_network(cls, method: Method, weights: Path) -> Trial:
+        """A trial of trained weights, which are checked."""
+        return cls(method, weights, load_weights(weights)[1]["sha256"])
+
+
+def network_trials(
+    job: TrainingJob, weights: Path, lr_input: str, *, degradation_train: str = "", degradation_test: str = RENDERED
+) -> list[Trial]:
+    """One training of stage 06 applied to one input: two methods where it works without and with its guides."""
+    target = job.config.train.target
+    return [
+        Trial.of_network(
+            Method(
+                f"{method}-{target}@{degradation_test}", method, lr_input, target, job.config.seed, guided, degradation_train,
+                degradation_test,
+            ),
+            weights,
+        )
+        for method, guided in methods_of(job.method, job.config.train.model)
+    ]  # fmt: skip
 
 
 def study_networks(config: Config, method: str, targets: Sequence[str], key: str) -> list[TrainingJob]:
