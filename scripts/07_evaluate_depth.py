@@ -1,6 +1,7 @@
 """Stage 07: pixel measures of every method per target, zone and view, with intervals over people.
 
-With --error_budget also what of splat depth's error is bias, noise, resolution and quantisation.
+With --error_budget also what of splat depth's error is bias, noise, resolution and quantisation; with --uncertainty how well
+networks know their own errors.
 """
 
 from splathead import cli
@@ -10,6 +11,7 @@ EXAMPLES = [
     "python scripts/07_evaluate_depth.py --config configs/quick.yaml --bootstrap 10000",
     "python scripts/07_evaluate_depth.py --targets surface --max_subjects 2",
     "python scripts/07_evaluate_depth.py --config configs/quick.yaml --error_budget",
+    "python scripts/07_evaluate_depth.py --config configs/paper.yaml --uncertainty splathead splathead_mix",
 ]
 
 
@@ -24,6 +26,11 @@ def run() -> None:
         from splathead.evaluation.error_budget import run_error_budget
 
         for line in run_error_budget(run.config, jobs=run.jobs, force=run.force, limit=run.max_subjects):
+            print(line)
+    if run.config.evaluate.uncertainty:
+        from splathead.evaluation.uncertainty import run_uncertainty
+
+        for line in run_uncertainty(run.config, jobs=run.jobs, force=run.force, limit=run.max_subjects):
             print(line)
 
 

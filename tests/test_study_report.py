@@ -203,6 +203,38 @@ def test_an_incomplete_cross_test_has_no_total():
     assert causes(psnr_rows({}).where(degradation_train=FIVE[1:])) == []
 
 
+def test_cross_tables_hold_networks_with_fixed_weights_and_the_worst_drop_of_each_method():
+    psnr = {  # (method, trained on): PSNR on 8bit, area
+        ("unet", "8bit"): (48.0, 41.5), ("unet", "area"): (45.0, 50.0), ("splathead_mix", "mixture"): (49.0, 49.5),
+        ("splathead_mix_guided", "mixture"): (50.0, 49.75), ("bilinear", ""): (42.0, 42.0),
+    }  # fmt: skip
+    key = {"experiment": "cross_degradation", "metric": "psnr", "unit": "dB", "target": "render", "seed": 0}
+    rows = [
+        row(value=value, **key, method=method, degradation_train=trained, degradation_test=tested)
+        for (method, trained), values in psnr.items()
+        for tested, value in zip(("8bit", "area"), values)
+    ]
+    rows += [replace(r, value=r.value - 2, target="surface") for r in rows if r.method != "unet"]
+    rows += [replace(rows[0], value=6.0, method_b="bilinear")]
+    tables = {table.key: table for table in ablation_tables(Study("x", {"cross_degradation": Results(tuple(rows))}))}
+    assert set(tables) == {"cross_vanilla", "cross_drop", "cross_surface_vanilla", "cross_surface_drop"}
+
+    def texts(key: str) -> dict[str, list[str]]:
+        return {line.label: [cell.text for cell in line.cells] for part in tables[key].sections for line in part.lines}
+
+    ours = ("SplatHead, mixture", "SplatHead, mixture + guides")
+    assert texts("cross_vanilla") == {
+        "render 8-bit": ["48.00", "41.50"], "area": ["45.00", "50.00"], "bilinear": ["42.00", "42.00"],
+        ours[0]: ["49.00", "49.50"], ours[1]: ["50.00", "49.75"],
+    }  # fmt: skip
+    assert texts("cross_drop") == {
+        "render 8-bit": ["44.75", "6.50"], "area": ["47.50", "5.00"], "bilinear": ["42.00", "0.00"],
+        ours[0]: ["49.25", "0.50"], ours[1]: ["49.88", "0.25"],
+    }  # fmt: skip
+    assert texts("cross_surface_drop")[ours[0]] == ["47.25", "0.50"] and "area" not in texts("cross_surface_drop")
+    assert "true surface" in tables["cross_surface_vanilla"].title and tables["cross_drop"].groups == (("vanilla fit", 2),)
+
+
 def test_published_numbers_hold_the_studys_own_proof():
     bound, chamfer = (published()[key][0] for key in ("ChamferUnetBound", "ChamferUnet"))
     assert chamfer > bound  # the printed F-score cannot belong to the finer threshold

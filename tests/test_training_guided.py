@@ -6,19 +6,19 @@ import json
 
 import numpy as np
 import pytest
+from guided_run import write_guided_run
 
 from splathead import depth_sr
 from splathead.ablations import cross_degradation
-from splathead.config import Config, CrossConfig, ModelConfig, PairsConfig, RenderConfig, SubjectsConfig, TrainConfig
+from splathead.config import Config, CrossConfig, ModelConfig
 from splathead.evaluation.views import predicted_methods
-from splathead.images import load_depth_png, save_maps, write_json
-from splathead.maps.normals import normals_from_depth
-from splathead.maps.render_subject import pack_normals
+from splathead.images import load_depth_png, load_maps
+from splathead.maps.low_resolution import load_low_resolution
+from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.pair_loading import input_of, load_pairs
 from splathead.prediction import load_network
 from splathead.results import read_results
 from splathead.samples import list_samples, predictions_folder, stage_folder
-from splathead.synthetic import write_synthetic_run
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 OURS = {"method": "splathead", "model": {"name": "splathead"}, "gradient_strides": [1, 2], "learning_rate": 1e-3}
@@ -27,24 +27,7 @@ GUIDES = ["cover", "slope", "spread", "alpha", "rgb"]
 
 @pytest.fixture
 def config(tmp_path) -> Config:
-    made = Config(
-        name="tiny", runs_dir=str(tmp_path), device="cpu", subjects=SubjectsConfig(map_size=64, map_yaws=[-15.0, 15.0]),
-        train=TrainConfig(ModelConfig(base_ch=2), epochs=1, batch_size=1, grad_accum=1, crop=32, loss_scale="lsb",
-                          baselines=["bilinear"]),
-        render=RenderConfig(lr_size=16), pairs=PairsConfig(interior_px=2),
-    )  # fmt: skip
-    write_synthetic_run(made, {"train": 1, "val": 1, "test": 1})
-    for sample in list_samples(made, 5):
-        high = load_depth_png(sample.path(made, 5) / "hr_render.png")
-        normals, valid = normals_from_depth(high.depth, high.mask, high.camera, jump=np.inf)
-        maps = {
-            "alpha": high.mask.astype(np.float16), "depth": high.depth, "mask": high.mask,
-            "depth_variance": np.where(high.mask, 4.0, 0).astype(np.float32),
-            "normal": pack_normals(np.where(valid[..., None], normals, 0)),
-            "rgb": np.repeat(high.mask[..., None] * np.uint8(150), 3, axis=2),
-        }  # fmt: skip
-        save_maps(sample.path(made, 4, "_hr.npz"), maps)
-    return made
+    return write_guided_run(tmp_path)
 
 
 def test_a_study_with_ours_and_the_guided_unet(config):
@@ -99,9 +82,6 @@ def on_steps(pair, steps: int) -> bool:
 def test_networks_of_stage_06_meet_every_degradation_with_fixed_weights(config):
     config.trainings = [{**OURS, "lr_mixture": ["8bit", "area"]}, {**OURS, "seed": 1}, {"method": "unet"}]
     depth_sr.run_stage(config)
-    for path in stage_folder(config, 1).glob("*/subject.json"):
-        info = json.loads(path.read_text())
-        write_json(path, info | {"identity": path.parent.name, "scale": "metric", "diagonal_mm": 400.0})
     config.cross = CrossConfig(["area", "8bit"], ["surface"], networks=["splathead", "unet"], train=False)
     lines = cross_degradation.run_stage(config)
     rows = [
@@ -119,3 +99,44 @@ def test_networks_of_stage_06_meet_every_degradation_with_fixed_weights(config):
     with pytest.raises(ValueError, match="'edsr' is no method of trainings on target surface"):
         config.cross.networks = ["edsr"]
         cross_degradation.run_stage(config)
+
+
+def test_networks_are_scored_on_the_targets_they_were_trained_for_and_unfinished_ones_are_named(config):
+    config.trainings = [OURS, {"method": "unet"}]
+    depth_sr.run_stage(config)
+    config.trainings.append({**OURS, "target": "render"})
+    config.cross = CrossConfig(["area", "8bit"], ["surface", "render"], networks=["splathead"], train=False)
+    with pytest.raises(RuntimeError, match=r"cross\.networks: .*splathead-render is not trained; run scripts/06"):
+        cross_degradation.run_stage(config)
+    config.finished_only = True
+    cross_degradation.run_stage(config)
+    rows = read_results(stage_folder(config, 9) / "cross_degradation.csv")
+    found = {(row.method, row.target) for row in rows}
+    both = {("bilinear", "surface"), ("bilinear", "render")}
+    assert found == {("splathead", "surface"), ("splathead_guided", "surface"), *both}
+    assert json.loads((stage_folder(config, 9) / "stage.json").read_text())["missing"] == ["splathead-render"]
+    config.cross = CrossConfig(["area", "8bit"], ["surface"], networks=["unet"])
+    with pytest.raises(ValueError, match=r"'unet' on 8bit input is what cross\.train trains"):
+        cross_degradation.run_stage(config)
+
+
+def test_guides_are_those_of_the_degradation_that_is_tested(config):
+    """A slow reference: the network applied by hand to the degraded input, with guides made from it."""
+    config.trainings = [OURS]
+    depth_sr.run_stage(config)
+    config.cross = CrossConfig(["bicubic_noise"], ["surface"], networks=["splathead"], train=False)
+    cross_degradation.run_stage(config)
+    network = load_network(stage_folder(config, 6) / "splathead-surface" / "model.safetensors")
+    expected = []
+    for sample in list_samples(config, 5, splits=("test",)):
+        lr = load_low_resolution(sample.path(config, 5), "bicubic_noise", config.seed)
+        truth = load_depth_png(sample.path(config, 5) / "hr_surface.png").depth
+        found = network.predict(lr, load_maps(sample.path(config, 4, "_hr.npz")))
+        inside = compute_zones(truth, ZoneSettings(config.pairs.interior_px, config.pairs.jump_mm)).interior
+        assert found.mask[inside].all()
+        expected.append(np.abs(found.depth - truth)[inside].mean())
+    (row,) = (
+        row for row in read_results(stage_folder(config, 9) / "cross_degradation.csv")
+        if (row.method, row.metric, row.zone, row.views, row.method_b) == ("splathead_guided", "mae", "interior", "all", "")
+    )  # fmt: skip
+    assert row.value == pytest.approx(np.mean(expected), rel=1e-4)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splathead.ablations.networks import Ablation, Trial, train_networks, training_lines, unet_job
+from splathead.ablations.networks import Ablation, train_networks, training_lines, unet_job
 from splathead.ablations.scoring import score_trials
 from splathead.ablations.summary import blocks, matrix_lines
 from splathead.config import Config
+from splathead.evaluation.live import Trial, network_trials, study_networks, trained_weights
 from splathead.evaluation.views import Method
-from splathead.predictors import methods_of
 from splathead.results import ResultRow
-from splathead.samples import stage_folder
-from splathead.training_jobs import WEIGHTS_NAME, is_trained, study_jobs
+from splathead.training_jobs import is_trained
 
 EXPERIMENT = "cross_degradation"
 METRIC = "psnr"
@@ -28,8 +27,8 @@ MIXTURE = "mixture"
 def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int = 0) -> list[str]:
     """Train what is not trained, score every network on every degradation, write ``cross_degradation.csv``.
 
-    Networks of stage 06 (``config.cross.networks``) that work with and without guides are two methods, as there. Their rows'
-    ``degradation_train`` is their input, or ``mixture``.
+    Networks of stage 06 (``config.cross.networks``) are scored on the targets that they were trained for. One that works with
+    and without guides is two methods, as there. Their rows' ``degradation_train`` is their input, or ``mixture``.
 
     Args:
         config: ``config.cross``, and ``config.train`` for the trainings.
@@ -44,7 +43,7 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     degradations, targets = config.cross.degradations, config.cross.targets
     trainings = {(t, d): unet_job(config, 9, t, d) for t in targets for d in degradations} if config.cross.train else {}
     ablation.upstream()
-    given = [trial for target in targets for name in config.cross.networks for trial in _given(config, name, target)]
+    given = _given(ablation)
     ablation.record(done=False)
     weights = train_networks(ablation, list(trainings.values())) if trainings else {}
     trials = [
@@ -68,25 +67,21 @@ def _network(config: Config, target: str, trained: str, tested: str) -> Method:
     )  # fmt: skip
 
 
-def _given(config: Config, name: str, target: str) -> list[Trial]:
-    """Trials of the network that stage 06 trained as method ``name`` on a target, without and with its guides."""
-    jobs = study_jobs(config, stage_folder(config, 6))
-    jobs = [job for job in jobs if (job.method, job.config.train.target) == (name, target)]
-    if not jobs:
-        raise ValueError(f"cross.networks: {name!r} is no method of trainings on target {target}")
-    job = min(jobs, key=lambda job: job.config.seed)
-    weights = job.folder / WEIGHTS_NAME
-    if not is_trained(job) or not weights.is_file():
-        raise RuntimeError(f"cross.networks: {weights}: {job.name} is not trained; run scripts/06_train_depth_sr.py first")
-    train = job.config.train
-    trained = MIXTURE if train.lr_mixture else train.lr_input
-    return [
-        Trial.of_network(
-            Method(f"{method}-{target}@{tested}", method, tested, target, job.config.seed, guided, trained, tested), weights
-        )
-        for method, guided in methods_of(name, train.model)
-        for tested in config.cross.degradations
-    ]
+def _given(ablation: Ablation) -> list[Trial]:
+    """Trials of ``config.cross.networks`` as stage 06 trained them, without and with their guides."""
+    config, trials = ablation.config, []
+    for name in config.cross.networks:
+        for job in study_networks(config, name, config.cross.targets, "cross.networks"):
+            if config.finished_only and not is_trained(job):
+                ablation.missing.append(job.name)
+                continue
+            train, weights = job.config.train, trained_weights(job, "cross.networks")
+            trained = MIXTURE if train.lr_mixture else train.lr_input
+            if name == "unet" and config.cross.train and trained in config.cross.degradations:
+                raise ValueError(f"cross.networks: 'unet' on {trained} input is what cross.train trains; leave out one of both")
+            for tested in config.cross.degradations:
+                trials += network_trials(job, weights, tested, degradation_train=trained, degradation_test=tested)
+    return trials
 
 
 def cross_lines(rows: Sequence[ResultRow]) -> list[str]:

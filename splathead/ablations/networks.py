@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from splathead.checkpoints import load_weights
 from splathead.config import Config
-from splathead.evaluation.views import Method
 from splathead.samples import STAGE_NAMES, Sample, input_stage, list_samples, stage_folder
 from splathead.stages import Stage, finished_fingerprint, record_group, safe_name
 from splathead.training_jobs import (
@@ -24,20 +22,6 @@ from splathead.training_jobs import (
 )
 
 NO_NORMALS = "none"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A method applied to one low-resolution input: ``method.lr_input``. Without weights it is bilinear interpolation."""
-
-    method: Method
-    weights: Path | None = None
-    sha256: str = ""
-
-    @classmethod
-    def of_network(cls, method: Method, weights: Path) -> Trial:
-        """A trial of trained weights, which are checked."""
-        return cls(method, weights, load_weights(weights)[1]["sha256"])
 
 
 @dataclass
@@ -113,7 +97,7 @@ def train_networks(ablation: Ablation, jobs: Sequence[TrainingJob]) -> dict[str,
         found, parts = finished_jobs(list(missing.values()), upstream, samples)
         weights |= {job.name: job.folder / WEIGHTS_NAME for job in found}
         ablation.parts += parts
-        ablation.missing = [job.name for job in jobs if job.name not in weights]
+        ablation.missing += [job.name for job in jobs if job.name not in weights]
         if not weights:
             raise RuntimeError(f"--finished_only: none of the {len(jobs)} trainings of {ablation.name} is finished")
         return weights

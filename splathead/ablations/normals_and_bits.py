@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from splathead.ablations.networks import NO_NORMALS, Ablation, Trial, train_networks, training_lines, unet_job
+from splathead.ablations.networks import NO_NORMALS, Ablation, train_networks, training_lines, unet_job
 from splathead.ablations.normal_targets import prepare_normal_targets
 from splathead.ablations.scoring import score_trials
 from splathead.ablations.summary import blocks, matrix_lines
 from splathead.config import Config
+from splathead.evaluation.live import Trial
 from splathead.evaluation.summary import Column, summary_lines
 from splathead.evaluation.views import Method
 from splathead.images import atomic_path

@@ -13,29 +13,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from splathead.ablations.networks import Ablation, Trial
+from splathead.ablations.networks import Ablation
 from splathead.config import Config
-from splathead.devices import compute_device, gpu_count
+from splathead.devices import gpu_count
 from splathead.evaluation.depth import score_view
+from splathead.evaluation.live import Trial, held_network, scoring_workers
 from splathead.evaluation.rows import aggregate
 from splathead.evaluation.scores import ScoreSheet
 from splathead.evaluation.views import Method, View, evaluated_items
 from splathead.images import DepthMap
 from splathead.maps.low_resolution import load_low_resolution
 from splathead.maps.view_maps import load_guide_maps
-from splathead.prediction import TrainedNetwork, interpolate_depth, load_network
+from splathead.prediction import interpolate_depth
 from splathead.results import ResultRow, read_results, write_results
 from splathead.samples import Sample
 from splathead.stages import Stage
 
 REFERENCE_INPUT = "8bit"
-NETWORKS_HELD = 32
 LEFT_OUT = ("interval_violation", "interval_excess")
 """They compare with the 8-bit render's code, which most of these networks have not seen."""
-WORKER_GPU_BYTES = 2 * 2**30
-"""GPU memory that one scoring process may need: its context, the networks, a UNet's maps at 1024"""
 
 
 @dataclass(frozen=True)
@@ -61,27 +58,9 @@ class LiveView(View):
         scale = self.pair.camera.width // lr.camera.width
         if trial.weights is None:
             return interpolate_depth(lr, scale, "bilinear").depth
-        network = _network(trial.weights, trial.sha256, str(compute_device(self.config.device)))
-        try:
-            fitting = network.at_scale(scale)
-        except ValueError as error:
-            raise ValueError(f"{trial.weights}: {error} ({self.sample})") from error
+        network = held_network(self.config, trial.weights, trial.sha256, self.sample, scale)
         maps = load_guide_maps(self.config, self.sample, network.guides) if method.guided else None
-        return fitting.predict(lr, maps).depth
-
-
-@functools.lru_cache(maxsize=NETWORKS_HELD)
-def _network(path: Path, _sha256: str, device: str) -> TrainedNetwork:
-    """A worker loads each network once."""
-    return load_network(path, device)
-
-
-def _workers(config: Config, jobs: int) -> int:
-    """Processes that score, at most ``jobs``: most of their time is the CPU's, so a GPU takes as many as fit its memory."""
-    gpus = gpu_count(config.device)
-    if not gpus:
-        return jobs
-    return min(jobs, gpus * max(1, torch.cuda.get_device_properties(0).total_memory // WORKER_GPU_BYTES))
+        return network.predict(lr, maps).depth
 
 
 def _score_item(config: Config, trials: Sequence[Trial], items: dict[str, list[Sample]], item: str, out_dir: Path) -> None:
@@ -114,7 +93,7 @@ def score_trials(ablation: Ablation, experiment: str, trials: Sequence[Trial], t
     if part.finished and path.is_file():
         ablation.parts.append(part)
         return read_results(path)
-    work, workers = functools.partial(_score_item, config, trials, items), _workers(config, ablation.jobs)
+    work, workers = functools.partial(_score_item, config, trials, items), scoring_workers(config, ablation.jobs)
     part.run_items(work, items, jobs=workers, unit="head", gpus=gpu_count(config.device))
     sheets = [ScoreSheet.read(part.folder / item) for item in items]
     rows = aggregate(config, sheets, [trial.method for trial in trials], part.record["fingerprint"], experiment)

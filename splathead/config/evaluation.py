@@ -24,6 +24,8 @@ class EvaluateConfig:
     """views per subject that the mesh evaluation uses; 0 = all"""
     error_budget: bool = False
     """stage 07 also measures where splat depth's error comes from (error_budget.csv)"""
+    uncertainty: list[str] = field(default_factory=list)
+    """methods of ``trainings`` whose predicted errors stage 07 compares with the actual ones (uncertainty.csv)"""
     f_score_audit: bool = False
     """stage 08 also scores with the published study's two settings (f_score_audit.csv)"""
     lpips_weights: str = ""

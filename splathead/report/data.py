@@ -12,8 +12,9 @@ from splathead.samples import stage_folder
 
 RESULT_FILES = {
     "heldout": (2, "heldout.csv"), "training": (6, "*/training.csv"), "depth": (7, "depth.csv"),
-    "error_budget": (7, "error_budget.csv"), "mesh": (8, "mesh.csv"), "f_score_audit": (8, "f_score_audit.csv"),
-    "cross_degradation": (9, "cross_degradation.csv"), "normals": (10, "normals.csv"), "bits": (10, "bits.csv"),
+    "error_budget": (7, "error_budget.csv"), "uncertainty": (7, "uncertainty.csv"), "mesh": (8, "mesh.csv"),
+    "f_score_audit": (8, "f_score_audit.csv"), "cross_degradation": (9, "cross_degradation.csv"),
+    "normals": (10, "normals.csv"), "bits": (10, "bits.csv"),
     "fused": (11, "fused.csv"), "timings": (12, "timings.csv"),
 }  # fmt: skip
 """Kind -> (stage that writes it, file name pattern). Published as ``eval/<config>_<kind>.csv``."""
@@ -60,6 +61,7 @@ CEILING = "true_depth"
 LOWER_IS_BETTER = {
     "rmse", "mae", "bias", "normal_error", "interval_violation", "interval_excess", "phase_spread", "chamfer_l1",
     "hausdorff", "hausdorff_95", "lpips", "depth_std", "consistency", "consistency_conflict", "seconds", "peak_memory",
+    "ause_rmse", "ause_mae", "nll",
 }  # fmt: skip
 HIGHER_IS_BETTER = {"psnr", "ssim", "coverage", "precision", "recall", "f_score", "f_score_auc", "normal_consistency"}
 
@@ -70,6 +72,8 @@ METRIC_LABELS = {
     "hausdorff_95": "Hausdorff 95 %", "precision": "precision", "recall": "recall", "f_score": "F",
     "f_score_auc": "area under F", "normal_consistency": "normal consistency", "consistency": "view disagreement",
     "consistency_conflict": "view conflicts", "peak_memory": "peak memory", "gaussians": "Gaussians",
+    "interval_coverage_50": "in 50 %", "interval_coverage_80": "in 80 %", "interval_coverage_90": "in 90 %",
+    "interval_coverage_95": "in 95 %", "ause_rmse": "AUSE (RMSE)", "ause_mae": "AUSE (MAE)", "nll": "NLL",
     "throughput": "images", "parameters": "parameters", "steps": "steps",
 }  # fmt: skip
 
@@ -216,7 +220,10 @@ _DECIMALS = {
     "psnr": 2, "normal_error": 2, "seconds": 2, "throughput": 1, "peak_memory": 0, "gaussians": 0, "faces": 0, "parameters": 0,
     "steps": 0,
 }  # fmt: skip
-_PERCENT = {"coverage", "interval_violation", "consistency_conflict"}
+_PERCENT = {
+    "coverage", "interval_violation", "consistency_conflict", "interval_coverage_50", "interval_coverage_80",
+    "interval_coverage_90", "interval_coverage_95",
+}  # fmt: skip
 
 
 def shown(metric: str, unit: str, value: float) -> float:

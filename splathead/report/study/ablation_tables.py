@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from splathead.report.data import TARGET_NAMES, Results, method_label, method_order
+from splathead.report.data import TARGET_NAMES, Results, format_number, method_label, method_order
 from splathead.report.study.causes import cause_lines, degradation_order
 from splathead.report.study.data import FITS, PREFERRED, Study, focus
-from splathead.report.study.grid import Grid, GridColumn, GridLine, build_grid
+from splathead.report.study.grid import ABSENT, Grid, GridColumn, GridLine, build_grid
 from splathead.report.study.main_tables import fit_groups
 from splathead.report.tables import Cell, Line, Section, Table
 from splathead.results import ResultRow, parse_threshold
@@ -84,25 +84,69 @@ def code_table(study: Study) -> Table | None:
     return build_grid(grid, budget_rows(study))
 
 
-def cross_rows(study: Study) -> Results:
+def cross_rows(study: Study, target: str = "render") -> Results:
     """PSNR of the cross-degradation test: interior, near-frontal as published where it was measured."""
-    rows = study.experiment("cross_degradation")
+    rows = study.experiment("cross_degradation").where(target=target)
     views = "near_frontal" if "near_frontal" in rows.distinct("views") else "all"
-    return focus(rows.where(metric="psnr", views=("", views)), "raster_mode", "split", "zone")
+    return focus(rows.where(metric="psnr", method_b="", views=("", views)), "raster_mode", "split", "zone")
 
 
-def cross_table(study: Study, fit: str) -> Table | None:
-    """PSNR of the network trained on one degradation (line) and tested on another (column)."""
-    rows = cross_rows(study).where(fit=fit)
-    names = sorted({row.degradation_test for row in rows.rows}, key=degradation_order)
-    columns = [GridColumn("psnr", {"degradation_test": name}, label=degradation_label(name)) for name in names]
+def cross_sections(rows: Results) -> list[tuple[str, list[GridLine]]]:
+    """Lines of the cross-degradation tables: the UNet by what it was trained on, and what is not trained for the columns."""
     trained = sorted({row.degradation_train for row in rows.where(method="unet").rows}, key=degradation_order)
     lines = [GridLine(degradation_label(name), {"method": "unet", "degradation_train": name}) for name in trained]
-    others = sorted((m for m in rows.distinct("method") if m != "unet"), key=method_order)
-    fixed = [GridLine(method_label(m), {"method": m}) for m in others]
-    sections = [("UNet trained on", lines), ("others, with the same weights everywhere", fixed)]
-    note = "PSNR in dB against the splats' own 1024 depth, interior. Columns: degradation of the test input."
-    return build_grid(Grid(f"cross_{fit}", f"Cross-degradation, {fit} fit", note, [("", columns)], sections, "input"), rows)
+    others = {(row.method, row.degradation_train): method_order(row.method) for row in rows.rows if row.method != "unet"}
+    others = sorted(others, key=others.get)
+    fixed = [GridLine(method_label(name), {"method": name, "degradation_train": trained}) for name, trained in others]
+    return [("UNet trained on", lines), ("others, with the same weights everywhere", fixed)]
+
+
+def cross_table(study: Study, fit: str, target: str = "render") -> Table | None:
+    """PSNR of the network trained on one degradation (line) and tested on another (column)."""
+    rows = cross_rows(study, target).where(fit=fit)
+    names = sorted({row.degradation_test for row in rows.rows}, key=degradation_order)
+    columns = [GridColumn("psnr", {"degradation_test": name}, label=degradation_label(name)) for name in names]
+    note = f"PSNR in dB against {TARGET_NAMES[target]}, interior. Columns: degradation of the test input."
+    title = f"Cross-degradation{_against(target)}, {fit} fit"
+    return build_grid(Grid(_cross_key(fit, target), title, note, [("", columns)], cross_sections(rows), "input"), rows)
+
+
+def worst_drop_table(study: Study, target: str = "render") -> Table | None:
+    """How much each method of the cross-degradation test depends on its input, in one number."""
+    by_fit = {fit: cross_rows(study, target).where(fit=fit) for fit in FITS}
+    by_fit = {fit: rows for fit, rows in by_fit.items() if len(rows)}
+    titles = cross_sections(Results(tuple(row for rows in by_fit.values() for row in rows.rows)))
+    sections = []
+    for title, lines in titles:
+        found = [[_mean_and_drop(rows.where(**line.where)) for rows in by_fit.values()] for line in lines]
+        made = tuple(Line(line.label, tuple(cell for pair in pairs for cell in pair)) for line, pairs in zip(lines, found))
+        sections += [Section(title, made)] if made else []
+    if not sections:
+        return None
+    note = (
+        f"Over the degradations of the test input: mean PSNR against {TARGET_NAMES[target]}, interior, and a method's own best "
+        "input minus its worst."
+    )
+    heads = tuple((label, "dB") for _ in by_fit for label in ("mean ↑", "worst drop ↓"))
+    groups = tuple((f"{fit} fit", 2) for fit in by_fit)
+    title = f"Cross-degradation{_against(target)}: the worst drop"
+    return Table(_cross_key("drop", target), title, note, heads, tuple(sections), groups, "input")
+
+
+def _mean_and_drop(rows: Results) -> tuple[Cell, Cell]:
+    values = [row.value for row in rows.rows]
+    if not values:
+        return ABSENT, ABSENT
+    mean, drop = sum(values) / len(values), max(values) - min(values)
+    return Cell(format_number("psnr", "dB", mean)), Cell(format_number("psnr", "dB", drop))
+
+
+def _cross_key(name: str, target: str) -> str:
+    return f"cross_{name}" if target == "render" else f"cross_{target}_{name}"
+
+
+def _against(target: str) -> str:
+    return "" if target == "render" else f" against {TARGET_NAMES[target]}"
 
 
 def degradation_label(name: str) -> str:
@@ -224,6 +268,8 @@ def _audit_label(method: str) -> str:
 def ablation_tables(study: Study) -> list[Table]:
     """Every ablation's table that the results can fill."""
     tables: list[Table | None] = [error_budget_table(study), code_table(study)]
-    tables += [cross_table(study, fit) for fit in FITS] + [causes_table(study)]
+    for target in ("render", "surface"):
+        tables += [*(cross_table(study, fit, target) for fit in FITS), worst_drop_table(study, target)]
+    tables.append(causes_table(study))
     tables += [normals_table(study), bits_table(study), audit_table(study)]
     return [table for table in tables if table is not None]
