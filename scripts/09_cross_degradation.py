@@ -1,4 +1,4 @@
-"""Stage 09: one UNet for each degradation of the input, applied to all of them.
+"""Stage 09: one UNet for each degradation of the input, and networks of stage 06 (--networks), applied to all degradations.
 
 A finished training is skipped, an interrupted one resumes; networks that stage 06 trained alike are used as they are.
 """
@@ -10,6 +10,7 @@ EXAMPLES = [
     "python scripts/09_cross_degradation.py --config configs/paper.yaml --time_limit 3000",
     "python scripts/09_cross_degradation.py --config configs/paper.yaml --finished_only",
     "python scripts/09_cross_degradation.py --degradations bicubic area 16bit 8bit --targets render surface",
+    "python scripts/09_cross_degradation.py --config configs/paper.yaml --networks splathead_mix --targets surface --no-train",
 ]
 
 

@@ -32,7 +32,7 @@ from splathead.report.data import Results, without_parts
 from splathead.report.study.ablation_tables import ablation_tables, error_budget_table
 from splathead.report.study.build import build_study, readme_block, study_tables
 from splathead.report.study.causes import CONTROLS, FIVE, TOTAL, causes, pair_cause
-from splathead.report.study.data import Study, focus, load_study, pooled
+from splathead.report.study.data import FITS, Study, focus, load_study, pooled
 from splathead.report.study.grid import Grid, GridColumn, GridLine, build_grid
 from splathead.report.study.main_tables import main_table, main_tables
 from splathead.report.study.matrix_figures import FIGURES, study_figures
@@ -233,6 +233,29 @@ def test_cross_tables_hold_networks_with_fixed_weights_and_the_worst_drop_of_eac
     }  # fmt: skip
     assert texts("cross_surface_drop")[ours[0]] == ["47.25", "0.50"] and "area" not in texts("cross_surface_drop")
     assert "true surface" in tables["cross_surface_vanilla"].title and tables["cross_drop"].groups == (("vanilla fit", 2),)
+
+
+def test_predicted_errors_stand_by_zone_and_fit_and_the_better_order_is_bold():
+    key = {"experiment": "uncertainty", "dataset": "anny"}
+    measures = [(f"interval_coverage_{level}", "frac", level / 100 - 0.01) for level in (50, 80, 90, 95)]
+    measures += [("ause_rmse", "frac", 0.2), ("ause_mae", "frac", 0.3), ("nll", "nat", -0.5)]
+    better = {("splathead_guided", "ause_rmse"): 0.05, ("splathead_guided", "ause_mae"): 0.05}
+    worse = {("silhouette", "nll"): 0.1}
+    rows = [
+        row(metric, value + worse.get((zone, metric), 0) - better.get((method, metric), 0), unit, **key,
+            method=method, zone=zone, fit=fit, views=views)
+        for metric, unit, value in measures for method in ("splathead", "splathead_guided")
+        for zone in ("interior", "silhouette", "full") for fit in FITS for views in ("all", "near_frontal")
+    ]  # fmt: skip
+    (table,) = ablation_tables(Study("x", {"uncertainty": Results(tuple(rows))}))
+    assert table.key == "uncertainty" and [title for title, _ in table.groups] == ["vanilla fit", "regularised fit"]
+    assert [section.title for section in table.sections] == ["interior", "silhouette"]
+    (ours, guided), (outside, _) = (section.lines for section in table.sections)
+    assert [cell.text for cell in ours.cells[:7]] == ["49.0", "79.0", "89.0", "94.0", "0.200", "0.300", "−0.500"]
+    assert outside.cells[6].text == "−0.400"
+    assert [cell.best for cell in guided.cells[:6]] == [False] * 4 + [True] * 2 and not ours.cells[4].best
+    assert table.heads[0] == ("in 50 %", "%") and table.heads[6] == ("NLL ↓", "nat")
+    assert "Predicted errors" in latex(table) + markdown(table)
 
 
 def test_published_numbers_hold_the_studys_own_proof():

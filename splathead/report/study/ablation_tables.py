@@ -230,6 +230,23 @@ def bits_table(study: Study) -> Table | None:
     return build_grid(Grid("bits", "Bit depth of the input", note, fit_groups(columns), sections, "input"), rows)
 
 
+def uncertainty_table(study: Study) -> Table | None:
+    """How well networks know their own errors, by zone."""
+    rows = focus(study.experiment("uncertainty"), "raster_mode", "split", "views")
+    methods = sorted(rows.distinct("method"), key=method_order)
+    sections = [
+        (zone, [GridLine(method_label(method), {"method": method, "zone": zone}, zone) for method in methods])
+        for zone in ("interior", "silhouette")
+    ]
+    columns = [*(GridColumn(f"interval_coverage_{level}") for level in (50, 80, 90, 95)), GridColumn("ause_rmse")]
+    columns += [GridColumn("ause_mae"), GridColumn("nll")]
+    note = (
+        "Predicted scale of a Laplace distribution against the error to the true surface, all views. In p %: share of errors "
+        "within the central p % interval. AUSE: area under the sparsification error curve. NLL: density per mm."
+    )
+    return build_grid(Grid("uncertainty", "Predicted errors", note, fit_groups(columns), sections), rows)
+
+
 def audit_rows(study: Study) -> Results:
     """F-scores with the published study's two settings, and with this study's evaluator at a thousandth of the diagonal."""
     audit = study.experiment(*AUDIT_SETTINGS).where(metric="f_score")
@@ -271,5 +288,5 @@ def ablation_tables(study: Study) -> list[Table]:
     for target in ("render", "surface"):
         tables += [*(cross_table(study, fit, target) for fit in FITS), worst_drop_table(study, target)]
     tables.append(causes_table(study))
-    tables += [normals_table(study), bits_table(study), audit_table(study)]
+    tables += [normals_table(study), bits_table(study), uncertainty_table(study), audit_table(study)]
     return [table for table in tables if table is not None]
