@@ -98,7 +98,8 @@ def content_hashes(run_folder: Path) -> dict[str, str]:
     hashes = {}
     for path in sorted(run_folder.rglob("*")):
         relative = str(path.relative_to(run_folder))
-        skipped = path.name in ("stage.json", "log.csv", "checkpoint.safetensors")
+        # a kill in the middle of a write leaves its hidden temporary file, which nothing reads
+        skipped = path.name in ("stage.json", "log.csv", "checkpoint.safetensors") or path.name.startswith(".")
         if path.is_dir() or skipped or relative.startswith(STAGE_NAMES[12]):
             continue
         hashes[relative] = hashlib.sha256(stable_content(path)).hexdigest()
