@@ -16,10 +16,10 @@ from torch import Tensor
 
 from splathead.images import DepthMap
 from splathead.losses import CODE_STEPS
-from splathead.maps.fill import extend_depth
 from splathead.maps.render_subject import NORMAL_SCALE
 from splathead.metrics.zones import bounding_box
 from splathead.models.interpolation import upsample, upsample_depth
+from splathead.training_pairs import prepare_input
 
 GUIDE_CHANNELS = {"rgb": 3, "alpha": 1, "normal": 3, "slope": 3, "spread": 1, "cover": 1}
 """Guide -> channels. rgb: colour over black in 0..1; alpha: 0..1; normal: splat normals in camera axes, unit length or 0;
@@ -119,9 +119,9 @@ def _slopes(normals: np.ndarray, lr: DepthMap, scale: int) -> np.ndarray:
         return slopes
     box = bounding_box(seen)
     camera = lr.camera.resized(normals.shape[1], normals.shape[0]).cropped(*box)
-    span = lr.encoding.far - lr.encoding.near
-    z01 = upsample_depth(extend_depth(((lr.depth - lr.encoding.near) / span).astype(np.float32), lr.mask), scale, "bilinear")
-    steps = (z01[box] + np.float32(lr.encoding.near / span)) * np.float32(CODE_STEPS)
+    prepared = prepare_input(lr)
+    z01 = upsample_depth(prepared.depth01, scale, "bilinear")
+    steps = (z01[box] + np.float32(prepared.near / prepared.range)) * np.float32(CODE_STEPS)
     n = normals[box].astype(np.float32) / np.float32(NORMAL_SCALE)
     rays = camera.ray_directions().astype(np.float32)
     facing = np.einsum("hwc,hwc->hw", n, rays)
