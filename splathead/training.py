@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from splathead.config import TrainConfig
-from splathead.stages import DEADLINE, TimeLimitReached
+from splathead.time_limit import DEADLINE, TimeLimitReached
 from splathead.training_data import Batch, Crop, PairSet, check_crop, epoch_plan
 from splathead.training_device import maybe_compile, peak_memory_mib, training_backend
 from splathead.training_memory import MemoryWatch
