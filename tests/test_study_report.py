@@ -88,6 +88,12 @@ def test_main_rows_are_pooled_and_of_the_first_seed(study):
     assert {r.seed for r in study.main_of_all_data.where(method="unet").rows} == {0, 1, 2}
 
 
+def test_the_first_seed_is_that_of_each_methods_training_on_a_target():
+    trainings = (("surface", 0), ("surface", 1), ("render", 1), ("render", 2), ("render", None))
+    rows = Results(tuple(row(method="unet", target=target, seed=seed) for target, seed in trainings)).first_seed().rows
+    assert [(r.target, r.seed) for r in rows] == [("surface", 0), ("render", 1), ("render", None)]
+
+
 def test_data_sets_without_a_pooled_one_are_not_mixed():
     with pytest.raises(ValueError, match=r"\['ict', 'anny'\], expected one"):
         pooled(Results((row(dataset="ict"), row(dataset="anny"))))
