@@ -328,6 +328,13 @@ def test_used_macros_ignore_comments_line_breaks_and_latex():
     assert used_macros(text) == ["RmseX", "TestY"]
 
 
+def test_variants_of_a_network_have_marks_of_their_own_where_it_costs(study):
+    figure = study_figures(study)["cost"]
+    marks = [(handle.get_color(), handle.get_marker()) for handle in figure.legends[0].legend_handles[: -len(FITS)]]
+    assert len(marks) > 3 and len(set(marks)) == len(marks)
+    assert [text.get_text() for text in figure.legends[0].get_texts()[-len(FITS) :]] == [f"{fit} fit" for fit in FITS]
+
+
 def test_figures_have_the_same_bytes_each_time(study, tmp_path):
     assert set(study_figures(study)) == set(FIGURES)
     config = replace(CONFIG, report=replace(CONFIG.report, formats=["pdf"]))
