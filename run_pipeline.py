@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     from splathead.config import load_config
     from splathead.preflight import check_inputs
     from splathead.samples import STAGE_NAMES, stage_folder
-    from splathead.stages import TIME_LIMIT_EXIT
+    from splathead.time_limit import TIME_LIMIT_EXIT
 
     config = load_config(Path(options.config))
     stages = select_stages(config.stages, options)

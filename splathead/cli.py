@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from splathead.config import Config, ConfigError, load_config, validate
-from splathead.stages import DEADLINE, TIME_LIMIT_EXIT, TimeLimitReached
+from splathead.time_limit import DEADLINE, TIME_LIMIT_EXIT, TimeLimitReached
 
 DEFAULT_CONFIG = "configs/quick.yaml"
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from splathead.images import DepthMap
 from splathead.losses import CODE_STEPS
+from splathead.maps.normals import slopes_of_normals
 from splathead.maps.render_subject import NORMAL_SCALE
 from splathead.metrics.zones import bounding_box
 from splathead.models.interpolation import upsample, upsample_depth
@@ -36,8 +37,6 @@ STORED_MAPS = {"slope": ("normal",), "spread": ("depth_variance",), "cover": ()}
 MIRRORED = ("normal", "slope")
 """Guides whose first channel changes its sign when a view is mirrored"""
 
-MIN_COSINE = 0.05
-"""Normals more slanted than this (87 degrees) say nothing about the slope"""
 MAX_SLOPE = 8.0
 """Code steps per pixel at which slopes are cut; a slope of 80 degrees on a head in FaceLift's frame is about 4"""
 
@@ -108,11 +107,8 @@ def view_guides(
 
 
 def _slopes(normals: np.ndarray, lr: DepthMap, scale: int) -> np.ndarray:
-    """[H, W, 3] float16: code steps per pixel along x and y, and cosine, of normals [H, W, 3] int8 in camera axes.
-
-    The plane through a surface point P = z r, r = ((x - cx) / fx, (y - cy) / fy, 1), has n . dP/dx = 0, hence
-    dz/dx = -z (n_x / fx) / (n . r); z is the input's, interpolated.
-    """
+    """[H, W, 3] float16: code steps per pixel along x and y, and cosine, of normals [H, W, 3] int8 in camera axes; the depth
+    that :func:`slopes_of_normals` needs is the input's, interpolated."""
     slopes = np.zeros(normals.shape, np.float16)
     seen = normals[..., 2] != 0
     if not seen.any():
@@ -123,12 +119,8 @@ def _slopes(normals: np.ndarray, lr: DepthMap, scale: int) -> np.ndarray:
     z01 = upsample_depth(prepared.depth01, scale, "bilinear")
     steps = (z01[box] + np.float32(prepared.near / prepared.range)) * np.float32(CODE_STEPS)
     n = normals[box].astype(np.float32) / np.float32(NORMAL_SCALE)
-    rays = camera.ray_directions().astype(np.float32)
-    facing = np.einsum("hwc,hwc->hw", n, rays)
-    cosine = np.abs(facing) / np.linalg.norm(rays, axis=-1)
-    known = cosine > MIN_COSINE
-    factor = np.where(known, -steps / np.where(known, facing, 1), 0)
-    for axis, focal in enumerate((camera.fx, camera.fy)):
-        slopes[box][..., axis] = np.clip(factor * n[..., axis] / np.float32(focal), -MAX_SLOPE, MAX_SLOPE)
-    slopes[box][..., 2] = np.where(known, cosine, 0)
+    found, cosine = slopes_of_normals(n, camera, steps)
+    known = np.isfinite(found[..., :1])
+    both = np.concatenate([np.clip(found, -MAX_SLOPE, MAX_SLOPE), cosine[..., None]], axis=-1)
+    slopes[box] = np.where(known, both, 0)
     return slopes

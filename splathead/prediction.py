@@ -126,6 +126,14 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> TrainedNetwo
     return TrainedNetwork(network.to(device).eval(), info, device)
 
 
+def network_at_scale(network: TrainedNetwork, scale: int, weights: Path, sample: Sample) -> TrainedNetwork:
+    """The network at a sample's super-resolution factor; ValueError, naming both, for weights of another factor."""
+    try:
+        return network.at_scale(scale)
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error} ({sample})") from error
+
+
 def interpolate_depth(lr: DepthMap, scale: int, mode: str, offset_mm: float = 0.0) -> DepthMap:
     """Upsample a map with ``nearest``, ``bilinear`` or ``bicubic`` interpolation and add a constant offset."""
     prepared = prepare_input(lr)

@@ -25,6 +25,7 @@ from splathead.prediction import (
     load_input,
     load_network,
     load_raw_splat,
+    network_at_scale,
     scale_factor,
     splat_surface_prediction,
 )
@@ -95,10 +96,7 @@ def _make_network(config: Config, weights: Path, guided: bool, _folder: Path) ->
 
     def predict(sample: Sample) -> DepthMap:
         lr = load_input(config, sample, network.info["lr_input"])
-        try:
-            fitting = network.at_scale(scale_factor(config, sample, lr))
-        except ValueError as error:
-            raise ValueError(f"{weights}: {error} ({sample})") from error
+        fitting = network_at_scale(network, scale_factor(config, sample, lr), weights, sample)
         return fitting.predict(lr, load_guide_maps(config, sample, network.guides) if guided else None)
 
     return predict

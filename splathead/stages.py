@@ -24,50 +24,12 @@ from pathlib import Path
 
 import cv2
 
+from splathead.gpu_assignment import take_gpu, visible_gpu
 from splathead.images import write_json
+from splathead.time_limit import DEADLINE, TimeLimitReached
 
 STAGE_SCHEMA = 1
-TIME_LIMIT_EXIT = 75
-"""Exit code of a script that its time limit ended (EX_TEMPFAIL): run it again to resume"""
 REPORTED_PACKAGES = ("torch", "numpy", "scipy", "numba", "opencv-python-headless", "trimesh", "libigl", "gsplat", "anny")
-
-
-class TimeLimitReached(RuntimeError):
-    """A stage's time limit is up and work is left; what was made stays."""
-
-
-class Deadline:
-    """When this process stops starting new work: never, until :meth:`set`."""
-
-    def __init__(self) -> None:
-        self._end: float | None = None
-
-    def set(self, seconds: float) -> None:
-        """End in ``seconds`` from now; 0 = never."""
-        self._end = time.time() + seconds if seconds else None
-
-    @property
-    def end(self) -> float | None:
-        """Time of day (``time.time()``) at which it ends, to be told to other processes; None = never."""
-        return self._end
-
-    @end.setter
-    def end(self, end: float | None) -> None:
-        self._end = end
-
-    @property
-    def is_set(self) -> bool:
-        """True when there is a limit."""
-        return self._end is not None
-
-    @property
-    def passed(self) -> bool:
-        """True when the time is up."""
-        return self._end is not None and time.time() >= self._end
-
-
-DEADLINE = Deadline()
-"""The process's own, set from ``--time_limit``"""
 
 
 def fingerprint(data: object) -> str:
@@ -245,23 +207,6 @@ def record_group(
         "missing": list(missing),
     }  # fmt: skip
     write_json(runs_dir / name / "stage.json", record)
-
-
-def visible_gpu(index: int) -> str:
-    """What $CUDA_VISIBLE_DEVICES of a process must say to use this process's GPU number ``index``."""
-    mine = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return mine.split(",")[index] if mine else str(index)
-
-
-_gpu_taken = False
-
-
-def take_gpu(visible: str) -> None:
-    """Use one GPU (of :func:`visible_gpu`) in this process; only the first call counts, as CUDA looks once, when it starts."""
-    global _gpu_taken
-    if not _gpu_taken:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible
-        _gpu_taken = True
 
 
 def _run_item(

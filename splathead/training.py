@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from splathead.config import TrainConfig
-from splathead.stages import DEADLINE, TimeLimitReached
+from splathead.time_limit import DEADLINE, TimeLimitReached
 from splathead.training_data import Batch, Crop, PairSet, check_crop, epoch_plan
 from splathead.training_device import maybe_compile, peak_memory_mib, training_backend
+from splathead.training_divergence import LossWatch
 from splathead.training_memory import MemoryWatch
 from splathead.training_objective import cosine_rate, forward_loss, validation_rmse_mm
-from splathead.training_state import Progress, TrainingError, TrainingState, training_settings, write_log
+from splathead.training_state import Progress, TrainingState, training_settings, write_log
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 CHECKPOINT_NAME = "checkpoint.safetensors"
 CHECK_EVERY = 20
 """Optimiser steps between looks at the loss on a GPU: each look waits for the GPU"""
-MAX_OVERFLOW_SHARE = 0.5
-"""fp16: share of non-finite losses between two looks that ends the training (GradScaler skips single ones)"""
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ class Trainer:
             self.steps_per_epoch = math.ceil(len(self.plan(0)) // accelerator.num_processes / settings.grad_accum)
         self.total_steps = self.steps_per_epoch * settings.epochs
         self._lap_start, self._deadline_hit = time.perf_counter(), False
-        self._reset_losses()
+        self.losses = LossWatch(self.state, train, settings, amp=self.amp)
 
     @property
     def progress(self) -> Progress:
@@ -163,13 +162,13 @@ class Trainer:
             self.progress.images += self._frames(group) * processes
             self._watch_memory()
             if self.progress.step % CHECK_EVERY == 0:
-                self._collect_losses(group)
+                self.losses.collect(group)
             if self.progress.step % self.steps_per_epoch and self._time_is_up():
-                self._collect_losses(group)
+                self.losses.collect(group)
                 self._lap(training=True)
                 self._save_checkpoint()
                 return False
-        self._collect_losses(groups[-1])
+        self.losses.collect(groups[-1])
         self._end_epoch()
         return not self._time_is_up()
 
@@ -209,7 +208,7 @@ class Trainer:
                 with torch.autocast(self.device.type, torch.float16, enabled=self.amp):
                     loss = self.loss_of(self.model, batch, s, getattr(self.network, "predicts_scale", False))
                 scaler.scale(loss / len(group)).backward()
-            self._count_loss(loss.detach(), crops)
+            self.losses.count(loss.detach(), crops)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
@@ -221,33 +220,6 @@ class Trainer:
         """Pixels of a step, in whole frames."""
         crop, (height, width) = self._batch_shape(self.progress.step // self.steps_per_epoch)[1], self.train.pairs[0].code.shape
         return sum(map(len, group)) * (crop**2 / (height * width) if crop else 1.0)
-
-    def _reset_losses(self) -> None:
-        self._loss_sum, self._finite = torch.zeros(2, device=self.device)
-        self._count = 0
-
-    def _count_loss(self, loss: Tensor, crops: Sequence[Crop]) -> None:
-        finite = torch.isfinite(loss)
-        self._loss_sum += torch.where(finite, loss, 0.0)
-        self._finite += finite
-        self._count += 1
-        if self.device.type == "cpu" and not finite:  # on a GPU asking would mean waiting
-            self._collect_losses([crops])
-
-    def _collect_losses(self, group: Group) -> None:
-        """Add the losses since the last look to the epoch's; too many non-finite ones end the training."""
-        finite = int(self._finite.item())
-        bad = self._count - finite
-        if bad > (MAX_OVERFLOW_SHARE * self._count if self.amp else 0):
-            names = sorted({self.train.pairs[crop.index].name for crops in group for crop in crops})
-            raise TrainingError(
-                f"training diverged: {bad} of the last {self._count} losses are not finite at optimiser step "
-                f"{self.progress.step} (last views: {', '.join(names[:4])}); the last checkpoint is intact. Lower "
-                f"train.learning_rate (now {self.settings.learning_rate:g}){' or train without --amp' if self.amp else ''}"
-            )
-        self.progress.loss_sum += float(self._loss_sum.item())
-        self.progress.loss_count += finite
-        self._reset_losses()
 
     def _time_is_up(self) -> bool:
         """Whether this training's own limit or the process's deadline has passed, for any of the processes."""

@@ -23,6 +23,7 @@ import torch
 from splathead.checkpoints import save_weights
 from splathead.config import Config, TrainConfig, build_section
 from splathead.devices import gpu_count
+from splathead.gpu_assignment import take_gpu, visible_gpu
 from splathead.guides import beside_input
 from splathead.maps.degrade import STUDY_DEGRADATIONS
 from splathead.maps.view_maps import NORMAL_TARGETS_FOLDER, PREPARED_NORMALS
@@ -30,17 +31,8 @@ from splathead.models import architecture_for, architecture_to_dict, create_netw
 from splathead.pair_loading import load_pairs
 from splathead.results import ResultRow, device_name, git_state, write_results
 from splathead.samples import Sample, stage_folder
-from splathead.stages import (
-    DEADLINE,
-    Stage,
-    TimeLimitReached,
-    finished_fingerprint,
-    read_record,
-    safe_name,
-    stage_fingerprint,
-    take_gpu,
-    visible_gpu,
-)
+from splathead.stages import Stage, finished_fingerprint, read_record, safe_name, stage_fingerprint
+from splathead.time_limit import DEADLINE, TimeLimitReached
 from splathead.training import Trainer, TrainingReport
 from splathead.training_data import Crop, PairSet
 from splathead.training_device import create_accelerator, inference_cost, resident_bytes

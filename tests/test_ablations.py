@@ -46,8 +46,9 @@ from splathead.normals_dsine import OPTIONS, WEIGHTS, dsine_normals, find_dsine,
 from splathead.prediction import load_network
 from splathead.results import read_results
 from splathead.samples import STAGE_NAMES, list_samples, stage_folder
-from splathead.stages import DEADLINE, TimeLimitReached, finished_fingerprint
+from splathead.stages import finished_fingerprint
 from splathead.synthetic import write_synthetic_run
+from splathead.time_limit import DEADLINE, TimeLimitReached
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 

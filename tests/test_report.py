@@ -14,6 +14,7 @@ from splathead.images import write_json
 from splathead.report import build
 from splathead.report.data import Results, format_number, load_results, published_files
 from splathead.report.figures import all_figures, f_score_figure, figure_bytes, inline_svg
+from splathead.report.html import page_facts
 from splathead.report.table_set import all_tables, main_table
 from splathead.report.tables import NOT_MEASURED, Table, f_thresholds
 from splathead.report.typeset import escape_tex, html_table, latex, markdown
@@ -219,3 +220,14 @@ def test_nothing_measured_is_no_table():
     assert all_tables(Results(())) == []
     only = replace(row("rmse", 0.5, method="unet"), experiment="ablation")
     assert all_tables(Results((only,))) == []
+
+
+def test_pooled_data_sets_are_one_line_of_a_figure_and_one_headline():
+    rows = [row("rmse", value, method=method, dataset=name, seed=0)
+            for name, value in (("a", 1.0), ("b", 3.0), ("a+b", 2.0)) for method in ("bilinear", "unet")]  # fmt: skip
+    rows += [row("rmse", -0.5, method="unet", method_b="bilinear", dataset=name, seed=0) for name in ("a", "b", "a+b")]
+    (_, figure) = all_figures(Results(tuple(rows)))["comparison_surface"]
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in dots] == [2.0, 2.0]
+    facts = page_facts(Results(tuple(rows)))
+    assert facts.count("<li") == 2 and "2.000 mm" in facts and "−0.5000 mm" in facts

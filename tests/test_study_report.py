@@ -88,6 +88,12 @@ def test_main_rows_are_pooled_and_of_the_first_seed(study):
     assert {r.seed for r in study.main_of_all_data.where(method="unet").rows} == {0, 1, 2}
 
 
+def test_the_first_seed_is_that_of_each_methods_training_on_a_target():
+    trainings = (("surface", 0), ("surface", 1), ("render", 1), ("render", 2), ("render", None))
+    rows = Results(tuple(row(method="unet", target=target, seed=seed) for target, seed in trainings)).first_seed().rows
+    assert [(r.target, r.seed) for r in rows] == [("surface", 0), ("render", 1), ("render", None)]
+
+
 def test_data_sets_without_a_pooled_one_are_not_mixed():
     with pytest.raises(ValueError, match=r"\['ict', 'anny'\], expected one"):
         pooled(Results((row(dataset="ict"), row(dataset="anny"))))
@@ -320,6 +326,13 @@ def test_macros_have_letters_only_and_the_rows_values(study, found):
 def test_used_macros_ignore_comments_line_breaks_and_latex():
     text = "a \\RmseX~mm % \\RmseComment\n title\\\\Measured \\LaTeX \\notmeasured 5\\% \\TestY"
     assert used_macros(text) == ["RmseX", "TestY"]
+
+
+def test_variants_of_a_network_have_marks_of_their_own_where_it_costs(study):
+    figure = study_figures(study)["cost"]
+    marks = [(handle.get_color(), handle.get_marker()) for handle in figure.legends[0].legend_handles[: -len(FITS)]]
+    assert len(marks) > 3 and len(set(marks)) == len(marks)
+    assert [text.get_text() for text in figure.legends[0].get_texts()[-len(FITS) :]] == [f"{fit} fit" for fit in FITS]
 
 
 def test_figures_have_the_same_bytes_each_time(study, tmp_path):

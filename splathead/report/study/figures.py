@@ -14,6 +14,7 @@ from splathead.results import ResultRow, parse_threshold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 FIT_COLOURS = {"vanilla": "#D55E00", "regularised": "#0072B2"}
@@ -21,6 +22,7 @@ COLUMN_IN = 4.8
 """Width of figures that the paper shows in one column, with smaller text then"""
 SMALL = 7
 SHORT_TARGETS = {"surface": "true surface", "render": "splat render"}
+MARKERS = "os^Dv"
 OUTLIER = 8
 """Differences this many times the median size are named at the panel's edge instead of stretching its axis."""
 
@@ -33,16 +35,17 @@ def budget_figure(study: Study) -> Figure | None:
     if not links:
         return None
     found = rows.index("method", "fit", "raster_mode")
+    longest = max(row.value for row in rows.rows)
     titles = list(dict.fromkeys(title for title, _, _ in links))
     places = [index + 0.7 * titles.index(title) for index, (title, _, _) in enumerate(links)]
     figure, (axis,) = new_figure(COLUMN_IN, 0.4 * len(links) + 1.2)
     for place, (_, name, _) in zip(places, links):
         if name.startswith("truth"):  # the same map whatever the fit
-            _budget_bar(axis, place, found.get((name, FITS[0], "classic")), None, LINE_COLOUR)
+            _budget_bar(axis, place, (found.get((name, FITS[0], "classic")), None), LINE_COLOUR, longest)
             continue
         for offset, fit in ((-0.19, "vanilla"), (0.19, "regularised")):
-            classic, antialiased = (found.get((name, fit, mode)) for mode in ("classic", "antialiased"))
-            _budget_bar(axis, place + offset, classic, antialiased, FIT_COLOURS[fit])
+            both = (found.get((name, fit, "classic")), found.get((name, fit, "antialiased")))
+            _budget_bar(axis, place + offset, both, FIT_COLOURS[fit], longest)
     for title in titles:
         first = next(place for place, link in zip(places, links) if link[0] == title)
         axis.text(0, first - 0.62, title, fontsize=8, fontweight="bold", va="center", ha="left")
@@ -57,13 +60,16 @@ def budget_figure(study: Study) -> Figure | None:
     return figure
 
 
-def _budget_bar(axis: Axes, place: float, classic: ResultRow | None, antialiased: ResultRow | None, colour: str) -> None:
+def _budget_bar(axis: Axes, place: float, both: tuple[ResultRow | None, ResultRow | None], colour: str, longest: float) -> None:
+    """A bar for the classic rendering and a mark for the antialiased one. The bar's number stands inside of it where both are
+    there: beside the mark it would read as the mark's."""
+    classic, antialiased = both
     if classic is not None:
         axis.barh(place, classic.value, height=0.34, color=colour)
-        ends = [classic.value, antialiased.value if antialiased is not None else 0]
-        axis.annotate(
-            f"{classic.value:.2f}", (max(ends), place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=SMALL
-        )
+        inside = antialiased is not None and classic.value > 0.1 * longest
+        end = 0 if inside else max(classic.value, antialiased.value if antialiased is not None else 0)
+        style = {"textcoords": "offset points", "va": "center", "fontsize": SMALL, "color": "white" if inside else TEXT_COLOUR}
+        axis.annotate(f"{classic.value:.2f}", (end, place), xytext=(4 if inside else 5, 0), **style)
     if antialiased is not None:
         axis.plot([antialiased.value], [place], "D", color="white", mec=TEXT_COLOUR, ms=4, mew=0.8)
 
@@ -139,44 +145,61 @@ def _bits_line(axis: Axes, rows: Results, fit: str, method: str) -> None:
 
 def cost_figure(study: Study, target: str = "surface") -> Figure | None:
     """RMSE over parameters and over inference time, both logarithmic; filled: regularised fits, open: vanilla."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     errors = study.main.where(metric="rmse", target=target, views="all", zone="interior", method_b="").index("method", "fit")
     sizes = study.training().where(metric="parameters").index("method")
     times = study.inference().where(metric="seconds").index("method")
-    panels = [(costs, label) for costs, label in ((sizes, "parameters"), (times, "seconds per 1024 map")) if costs]
+    costs_ms = {key: 1000 * row.value for key, row in times.items()}
+    counts = {key: row.value for key, row in sizes.items()}
+    panels = [(costs, label) for costs, label in ((counts, "parameters"), (costs_ms, "ms per 1024 map")) if costs]
     methods = sorted({name for name, _ in errors if any((name,) in costs for costs, _ in panels)}, key=method_order)
     if not methods:
         return None
+    markers = _markers(methods)
     figure, axes = new_figure(3.6 * len(panels), 3.5, len(panels))
     for axis, (costs, label) in zip(axes, panels):
         for method in (name for name in methods if (name,) in costs):
-            _cost_points(axis, costs[(method,)].value, {fit: errors.get((method, fit)) for fit in FITS}, method)
+            _cost_points(axis, costs[(method,)], {fit: errors.get((method, fit)) for fit in FITS}, method, markers[method])
         axis.set(xscale="log", yscale="log", xlabel=label)
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter(NullFormatter())
+        _plain_log_ticks(axis.yaxis)
+        if costs is costs_ms:
+            _plain_log_ticks(axis.xaxis)
         axis.margins(x=0.1)
     axes[0].set_ylabel(f"RMSE against {SHORT_TARGETS[target]} (mm)")
     marks = [
-        axes[0].plot([], [], _marker(name), color=method_colour(name, methods), ls="", ms=5, label=method_label(name))[0]
+        axes[0].plot([], [], markers[name], color=method_colour(name, methods), ls="", ms=5, label=method_label(name))[0]
         for name in methods
     ]
+    for fit in (name for name in FITS if any((method, name) in errors for method in methods)):
+        face = "white" if fit == "vanilla" else LINE_COLOUR
+        marks += axes[0].plot([], [], "o", color=face, mec=LINE_COLOUR, ms=5, mew=1.3, label=f"{fit} fit")
     figure.legend(handles=marks, frameon=False, fontsize=SMALL, loc="outside lower center", ncols=4)
     return figure
 
 
-def _marker(method: str) -> str:
-    return "s" if method in LINE_STYLES else "o"
+def _plain_log_ticks(axis: Axis) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
-def _cost_points(axis: Axes, cost: float, errors: Mapping[str, ResultRow | None], method: str) -> None:
+def _markers(methods: Sequence[str]) -> dict[str, str]:
+    """A marker for each method: those of one colour, which are variants of a network, get different ones."""
+    found: dict[str, str] = {}
+    for method in methods:
+        variants = [name for name in found if method_colour(name, methods) == method_colour(method, methods)]
+        found[method] = MARKERS[len(variants) % len(MARKERS)]
+    return found
+
+
+def _cost_points(axis: Axes, cost: float, errors: Mapping[str, ResultRow | None], method: str, marker: str) -> None:
     colour = method_colour(method, [method])
     points = [(row.value, fit) for fit, row in errors.items() if row is not None]
     axis.plot([cost] * len(points), [value for value, _ in points], "-", color=colour, lw=0.8, alpha=0.5)
     for value, fit in points:
         face = colour if fit == "regularised" else "white"
-        axis.plot([cost], [value], _marker(method), color=face, mec=colour, ms=5.5, mew=1.3)
+        axis.plot([cost], [value], marker, color=face, mec=colour, ms=5.5, mew=1.3)
 
 
 def paired_figure(study: Study, base: str = "unet") -> Figure | None:
@@ -203,7 +226,8 @@ def paired_figure(study: Study, base: str = "unet") -> Figure | None:
         axis.grid(axis="y", visible=False)
         axis.set_title(f"against {SHORT_TARGETS[target]}", **TITLE)
         axis.set_xlabel(f"RMSE minus {method_label(base)}'s (mm)")
-    handles = [axes[-1].plot([], [], "o-", color=colour, ms=4, label=f"{fit} fit")[0] for fit, colour in FIT_COLOURS.items()]
+    fits = [fit for fit in FIT_COLOURS if len(rows.where(fit=fit))]
+    handles = [axes[-1].plot([], [], "o-", color=FIT_COLOURS[fit], ms=4, label=f"{fit} fit")[0] for fit in fits]
     axes[-1].legend(handles=handles, frameon=False, fontsize=SMALL, loc="best")
     return figure
 
