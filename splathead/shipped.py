@@ -15,6 +15,6 @@ def surface_weights() -> Path:
     if missing:
         raise FileNotFoundError(
             f"{WEIGHTS_FOLDER}: no {' and no '.join(missing)}; method splathead needs {' and '.join(SURFACE_FILES)}, which "
-            "this version does not have yet; a network trained by stage 06 can be given by its file"
+            "come with the repository; a network trained by stage 06 can be given by its file"
         )
     return WEIGHTS_FOLDER / SURFACE_FILES[0]

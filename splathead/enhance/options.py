@@ -22,8 +22,9 @@ class EnhanceOptions:
     kind: str = "auto"
     """what the input is: auto | splats | depth | capture | photo"""
     method: str = "auto"
-    """auto | splathead (our network; this version has no weights of it yet) | splat_surface (needs Gaussians; the default
-    there) | variational (the default for depth maps) | bilinear | raw, or the .safetensors file of a network of stage 06"""
+    """auto | splathead (our network, with the weights that come with it; for splats and their renders) | splat_surface (needs
+    Gaussians, trains nothing) | variational (the default for depth maps) | bilinear | raw, or the .safetensors file of a
+    network of stage 06"""
     views: int = 8
     """views around the head that are rendered and fused, 1 to 16"""
     resolution: int = 1024

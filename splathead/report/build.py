@@ -99,8 +99,8 @@ def publish(config: Config, eval_folder: Path) -> list[Path]:
     """Copy the run's results to ``<eval_folder>/<config.name>_<kind>.csv``.
 
     The first time, ``<eval_folder>/splits.json`` records the run's split with the SHA-256 of its test meshes; results
-    of another split or of other meshes are refused afterwards. Of a study that pools data sets, only depth errors are
-    published for each of them too: the other files would be three times as large.
+    of another split or of other meshes are refused afterwards. Of a study that pools data sets, only the methods' own depth
+    errors inside are published for each of them too: the files would be three times as large.
     """
     files = run_files(config)
     if not files:
@@ -109,9 +109,17 @@ def publish(config: Config, eval_folder: Path) -> list[Path]:
     infos = [subject_info(config, name) for name in list_subjects(config)]
     freeze_splits(Path(eval_folder) / "splits.json", config.name, infos)
     for kind, paths in files.items():
-        rows = load_results({kind: paths})
-        write_results(targets[kind], rows.rows if kind == "depth" else without_parts(rows).rows)
+        results = load_results({kind: paths})
+        rows = without_parts(results).rows
+        if kind == "depth":
+            pooled = set(rows)
+            rows += tuple(row for row in results.rows if row not in pooled and _is_own_error_inside(row))
+        write_results(targets[kind], rows)
     return list(targets.values())
+
+
+def _is_own_error_inside(row: ResultRow) -> bool:
+    return row.zone == "interior" and row.views == "all" and not row.method_b
 
 
 def update_readme(path: Path, results: Results, name: str, block: str = README_BLOCK) -> None:

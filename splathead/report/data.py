@@ -41,6 +41,7 @@ METHOD_LABELS = {
     "dornet_nyu": "DORNet-T, zero-shot",
     "unet_guided": "UNet + guides",
     "unet_shape": "UNet, our loss",
+    "unet_guided_shape": "UNet + guides, our loss",
     "splathead_depth": "SplatHead, depth only",
     "splathead_spline": "SplatHead, spline base",
     "splathead_spline_guided": "SplatHead, spline base + guides",
