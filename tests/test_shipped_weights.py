@@ -65,8 +65,9 @@ def test_sizes_that_are_not_square(network, view):
     low, maps = view
     source = low[SIDE // 4]
     rows, columns = slice(8, 128 - 8), slice(20, 128 - 24)
-    cut = DepthMap(source.depth[rows, columns], source.mask[rows, columns], source.encoding, source.camera.cropped(rows, columns), "cut")
-    cut_maps = {name: np.asarray(values)[32 : SIDE - 32, 80 : SIDE - 96] for name, values in maps.items() if np.ndim(values) >= 2}
+    camera = source.camera.cropped(rows, columns)
+    cut = DepthMap(source.depth[rows, columns], source.mask[rows, columns], source.encoding, camera, "cut")
+    cut_maps = {name: values[32 : SIDE - 32, 80 : SIDE - 96] for name, values in maps.items() if np.ndim(values) >= 2}
     whole, part = network.predict(source, maps), network.predict(cut, cut_maps)
     assert part.depth.shape == (448, 336)
     both = part.mask & whole.mask[32 : SIDE - 32, 80 : SIDE - 96]
