@@ -20,14 +20,16 @@ METHODS = {
     "srresnet": ("A", 0.86), "srresnet_icnr": ("A", 0.85), "swinir_plain": ("A", 40.0), "swinir": ("A", 0.95),
     "sgnet": ("B", 0.6), "dornet_nyu": ("B", 1.7), "unet": ("A", 0.62), "unet_normals": ("A", 0.64),
     "splat_surface": ("C", 0.9), "unet_guided": ("B", 0.5), "splathead": ("A", 0.45), "splathead_guided": ("B", 0.4),
+    "unet_shape": ("A", 0.6), "unet_guided_shape": ("B", 0.48), "splathead_depth": ("A", 0.44),
 }  # fmt: skip
 """method -> (track, made-up RMSE in mm)"""
 PARAMETERS = {
     "edsr": 1_515_265, "edsr_icnr": 1_515_265, "srresnet": 1_528_724, "srresnet_icnr": 1_528_724, "swinir": 228_832,
     "swinir_plain": 228_832, "sgnet": 9_215_821, "unet": 7_765_409, "unet_normals": 7_774_820,
     "unet_guided": 7_768_001, "splathead": 3_070_267, "splathead_guided": 3_070_267,
+    "unet_shape": 7_765_409, "unet_guided_shape": 7_768_001, "splathead_depth": 3_035_131,
 }  # fmt: skip
-REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "srresnet", "unet_guided")
+REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "srresnet", "unet_guided", "unet_shape", "unet_guided_shape")
 DEGRADATIONS = ("bicubic", "bicubic_noise", "bicubic_8bit", "16bit", "8bit", "bicubic_antialiased", "area")
 BUDGET = (
     "splat_1024", "splat_1024_unbiased", "splat_normals", "splat_256_bilinear", "splat_256_8bit_bilinear",
@@ -68,7 +70,8 @@ def write_study(folder: Path, seed: int = 0, leave_out: tuple[str, ...] = ()) ->
     """Write ``<folder>/paper_<kind>.csv`` of every kind but ``leave_out``, and splits.json."""
     makers = {
         "depth": _depth, "mesh": _mesh, "training": _training, "error_budget": _budget, "cross_degradation": _cross,
-        "normals": _normals, "bits": _bits, "f_score_audit": _audit, "long_depth": _long, "scan_depth": _scan,
+        "uncertainty": _uncertainty, "normals": _normals, "bits": _bits, "f_score_audit": _audit, "long_depth": _long,
+        "scan_depth": _scan,
         "capture_depth": _capture, "capture_fused": _fused, "lam_depth": _lam,
     }  # fmt: skip
     for kind, fill in makers.items():
@@ -163,6 +166,19 @@ def _cross(maker: _Maker) -> None:
             for trained in DEGRADATIONS:
                 drop = 2 + 3 * ("noise" in trained + tested) if trained != tested else 0
                 maker.add("psnr", "dB", 48 - drop, method="unet", degradation_train=trained, **key)
+            on_surface = key | {"target": "surface"}
+            maker.add("psnr", "dB", 40, method="bilinear", **on_surface)
+            maker.add("psnr", "dB", 44, method="splathead", degradation_train="8bit", **on_surface)
+            maker.add("psnr", "dB", 43, method="splathead_mix", degradation_train="mixture", **on_surface)
+
+
+def _uncertainty(maker: _Maker) -> None:
+    for fit, zone in itertools.product(FITS, ("interior", "silhouette")):
+        key = INTERIOR | {"experiment": "uncertainty", "fit": fit, "zone": zone, "target": "surface", "method": "splathead"}
+        for level in (50, 80, 90, 95):
+            maker.add(f"interval_coverage_{level}", "frac", level / 100, **key)
+        for metric, unit in (("ause_rmse", "frac"), ("ause_mae", "frac"), ("nll", "nat")):
+            maker.add(metric, unit, 0.3, **key)
 
 
 def _normals(maker: _Maker) -> None:

@@ -157,7 +157,8 @@ def test_every_table_is_rectangular_in_latex_and_markdown(study):
 
 
 def test_what_was_not_measured_has_no_table_and_no_figure(tmp_path):
-    write_study(tmp_path, leave_out=("bits", "normals", "error_budget", "cross_degradation", "f_score_audit", "scan_depth"))
+    kinds = ("bits", "normals", "error_budget", "cross_degradation", "f_score_audit", "uncertainty", "scan_depth")
+    write_study(tmp_path, leave_out=kinds)
     study = load_study(tmp_path, "paper")
     assert ablation_tables(study) == []
     assert not {"real_scan_surface", "bits"} & {table.key for table in main_tables(study)}

@@ -34,13 +34,13 @@ METHOD_COLOURS = {
     "variational": "#8B5A2B", "edsr": "#7a5195", "edsr_icnr": "#7a5195", "srresnet": "#ef5675", "srresnet_icnr": "#ef5675",
     "swinir": "#2f9c95", "swinir_plain": "#2f9c95", "unet": "#0072B2", "unet_normals": "#0072B2", "unet_long": "#0072B2",
     "sgnet": "#b59f00", "dornet_nyu": "#222222", "splat_surface": "#003f5c", "unet_guided": "#0072B2", "unet_shape": "#0072B2",
-    "unet_guided_shape": "#0072B2", "splathead": "#009E73", "splathead_guided": "#009E73", "splathead_depth": "#66c2a5",
+    "unet_guided_shape": "#00406b", "splathead": "#009E73", "splathead_guided": "#009E73", "splathead_depth": "#66c2a5",
     "splathead_mix": "#005f45",
     "splathead_mix_guided": "#005f45", "splathead_spline": "#a6761d", "splathead_spline_guided": "#a6761d", CEILING: "#777777",
 }  # fmt: skip
 LINE_STYLES = {
     "raw_splat": "--", CEILING: ":", "edsr_icnr": "--", "srresnet_icnr": "--", "swinir_plain": "--", "unet_normals": "--",
-    "unet_long": "-.", "dornet_nyu": "-.", "unet_guided": ":", "unet_shape": "-.", "unet_guided_shape": (0, (1, 3)),
+    "unet_long": "-.", "dornet_nyu": "-.", "unet_guided": ":", "unet_shape": "-.", "unet_guided_shape": ":",
     "splathead_guided": "--",
     "splathead_depth": "-.", "splathead_mix": "-.", "splathead_mix_guided": ":",
     "splathead_spline_guided": "--",
