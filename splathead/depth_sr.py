@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from splathead.config import Config
+from splathead.interval_predictors import interval_predictors
 from splathead.models import NO_NETWORK
 from splathead.predictors import Predictor, baseline_predictors, network_predictors, write_predictions
 from splathead.samples import STAGE_NAMES, input_stage, list_samples, predictions_folder, stage_folder
@@ -77,10 +78,12 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     if predicts:
         networks = [network_predictors(config, name, path, of_study=of_study) for name, path in weights.items()]
         predictors = [*(predictor for made in networks for predictor in made), *baselines]
+        projected, left_out = interval_predictors(config, predictors, limit)
+        predictors += projected  # after the predictions that they read
         for predictor in predictors:
             run.parts.append(_prediction_part(run, predictor, jobs if of_study else 1))
         names = ", ".join(predictor.method for predictor in predictors)
-        lines += [*notes, f"{STAGE}: predictions of {names} in {predictions_folder(config)}"]
+        lines += [*notes, *left_out, f"{STAGE}: predictions of {names} in {predictions_folder(config)}"]
     parts = [*run.parts, *run.other_parts()]
     record_group(config.run_folder, STAGE, parts, [source], done=True, missing=run.missing)
     return lines
