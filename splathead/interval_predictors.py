@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,18 +25,24 @@ from splathead.samples import Sample, input_stage, list_samples
 CALIBRATION_NAME = "interval.json"
 
 
+def check_methods(config: Config, known: Iterable[str]) -> None:
+    """ValueError for a method of ``train.interval.methods`` that is not ``known``, which names all of stage 06."""
+    known = sorted(set(known))
+    missing = [name for name in config.train.interval.methods if name not in known]
+    if missing:
+        raise ValueError(f"train.interval.methods: {missing[0]!r} is not among the methods of stage 06: {', '.join(known)}")
+
+
 def interval_predictors(config: Config, predictors: Sequence[Predictor], limit: int = 0) -> tuple[list[Predictor], list[str]]:
     """Those of ``train.interval.methods`` among ``predictors`` as methods of their own, and a note on each left out.
 
     ValueError for a method that is not there (but with ``finished_only``, whose training may follow) or has no input of codes.
     """
     settings = config.train.interval
-    by_method = {name: [p for p in predictors if _method_of(p) == name] for name in settings.methods}
-    missing = [name for name, found in by_method.items() if not found]
-    if missing and not config.finished_only:
-        names = ", ".join(sorted({_method_of(p) for p in predictors}))
-        raise ValueError(f"train.interval.methods: {missing[0]!r} is not among the methods of stage 06, which are {names}")
-    notes = [f"{name}{INTERVAL}: left out, {name} is not trained" for name in missing]
+    if not config.finished_only:
+        check_methods(config, map(method_of, predictors))
+    by_method = {name: [p for p in predictors if method_of(p) == name] for name in settings.methods}
+    notes = [f"{name}{INTERVAL}: left out, {name} is not trained" for name, found in by_method.items() if not found]
     samples = list_samples(config, 5, splits=("train",), limit=limit) if input_stage(config) == 5 else []
     always = settings.max_violation >= 1 and settings.operator not in FITTED
     if not (samples or always):
@@ -46,7 +52,8 @@ def interval_predictors(config: Config, predictors: Sequence[Predictor], limit: 
     return [_predictor(config, base, [] if always else samples, limit) for base in found], notes
 
 
-def _method_of(predictor: Predictor) -> str:
+def method_of(predictor: Predictor) -> str:
+    """Its method's name in results."""
     return predictor.settings.get("method", predictor.method)
 
 
@@ -54,7 +61,7 @@ def _predictor(config: Config, base: Predictor, samples: Sequence[Sample], limit
     """``base`` with its predictions projected; without ``samples`` every kind of fit is, and no constant is fitted."""
     if "lr_input" not in base.settings:
         raise ValueError(f"train.interval.methods: {base.method!r} reads no low-resolution depth code")
-    method, interval = _method_of(base), config.train.interval
+    method, interval = method_of(base), config.train.interval
     target = base.settings.get("target", config.train.target)
     extra = {"operator": interval.operator, "max_violation": interval.max_violation, "target": target, "limit": limit}
     extra["zone"] = [config.pairs.interior_px, config.pairs.jump_mm]

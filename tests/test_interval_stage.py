@@ -124,8 +124,14 @@ def test_the_classic_operators_constant_is_fitted_on_training_heads(config):
 
 def test_methods_that_cannot_be_treated_are_named(config):
     config.train.interval.methods = ["unet"]
-    with pytest.raises(ValueError, match="'unet' is not among the methods of stage 06, which are bilinear, bilinear_o"):
+    with pytest.raises(ValueError, match="'unet' is not among the methods of stage 06: bilinear, bilinear_offset, nearest"):
         depth_sr.run_stage(config)
+    config.train.model = ModelConfig(base_ch=4)
+    config.train.interval.methods = ["edsr"]
+    with pytest.raises(ValueError, match=r"'edsr' is not among the methods of stage 06: bilinear, .*, nearest, unet"):
+        depth_sr.run_stage(config)
+    assert not list(stage_folder(config, 6).glob("*/model.safetensors"))  # said before anything was trained
+    config.train.model = ModelConfig(name="none")
     config.train.interval.methods, config.train.baselines = ["raw_splat"], ["raw_splat"]
     with pytest.raises(ValueError, match="'raw_splat' reads no low-resolution depth code"):
         depth_sr.run_stage(config)
