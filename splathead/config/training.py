@@ -39,7 +39,7 @@ class IntervalConfig:
     operator: str = "area"
     """what a low-resolution pixel reads of high-resolution depth: area, antialiased (a splat render's footprint) or classic
     (the same and a constant fitted on training heads)"""
-    max_violation: float = 0.1
+    max_violation: float = 0.2
     """a kind of fit whose true depth contradicts more of the training heads' intervals is left as it is; 1 = never"""
 
 
