@@ -13,6 +13,7 @@ EXAMPLES = [
     "python scripts/06_train_depth_sr.py --config configs/capture.yaml --weights model.safetensors",
     "python scripts/06_train_depth_sr.py --only_apply",
     "python scripts/06_train_depth_sr.py --config configs/paper.yaml --finished_only",
+    "python scripts/06_train_depth_sr.py --only_apply --interval.methods bilinear unet --interval.operator antialiased",
 ]
 
 

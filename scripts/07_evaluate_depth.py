@@ -1,7 +1,7 @@
 """Stage 07: pixel measures of every method per target, zone and view, with intervals over people.
 
 With --error_budget also what of splat depth's error is bias, noise, resolution and quantisation; with --uncertainty how well
-networks know their own errors.
+networks know their own errors; with --interval_truth how often true depth contradicts the input's code.
 """
 
 from splathead import cli
@@ -12,6 +12,7 @@ EXAMPLES = [
     "python scripts/07_evaluate_depth.py --targets surface --max_subjects 2",
     "python scripts/07_evaluate_depth.py --config configs/quick.yaml --error_budget",
     "python scripts/07_evaluate_depth.py --config configs/paper.yaml --uncertainty splathead splathead_mix",
+    "python scripts/07_evaluate_depth.py --interval_truth 8bit area_8bit",
 ]
 
 
@@ -31,6 +32,11 @@ def run() -> None:
         from splathead.evaluation.uncertainty import run_uncertainty
 
         for line in run_uncertainty(run.config, jobs=run.jobs, force=run.force, limit=run.max_subjects):
+            print(line)
+    if run.config.evaluate.interval_truth:
+        from splathead.evaluation.interval_truth import run_interval_truth
+
+        for line in run_interval_truth(run.config, jobs=run.jobs, force=run.force, limit=run.max_subjects):
             print(line)
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from splathead.config import Config
+from splathead.interval_predictors import check_methods, interval_predictors, method_of
 from splathead.models import NO_NETWORK
-from splathead.predictors import Predictor, baseline_predictors, network_predictors, write_predictions
+from splathead.predictors import Predictor, baseline_predictors, methods_of, network_predictors, write_predictions
 from splathead.samples import STAGE_NAMES, input_stage, list_samples, predictions_folder, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, record_group, safe_name
 from splathead.training_device import create_accelerator
@@ -66,6 +68,8 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
         weights, of_study = given_weights(config), Path(settings.weights).is_dir()
     elif settings.model.name != NO_NETWORK:
         trainings = run.trainings()
+        if predicts:
+            check_methods(config, [*map(method_of, baselines), *trained_methods(trainings)])  # before hours of training as well
         if config.finished_only:
             trainings = run.keep_finished(trainings)
         elif not (settings.only_apply or _train(run, trainings)):
@@ -77,13 +81,20 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     if predicts:
         networks = [network_predictors(config, name, path, of_study=of_study) for name, path in weights.items()]
         predictors = [*(predictor for made in networks for predictor in made), *baselines]
+        projected, left_out = interval_predictors(config, predictors, limit)
+        predictors += projected  # after the predictions that they read
         for predictor in predictors:
             run.parts.append(_prediction_part(run, predictor, jobs if of_study else 1))
         names = ", ".join(predictor.method for predictor in predictors)
-        lines += [*notes, f"{STAGE}: predictions of {names} in {predictions_folder(config)}"]
+        lines += [*notes, *left_out, f"{STAGE}: predictions of {names} in {predictions_folder(config)}"]
     parts = [*run.parts, *run.other_parts()]
     record_group(config.run_folder, STAGE, parts, [source], done=True, missing=run.missing)
     return lines
+
+
+def trained_methods(trainings: Sequence[TrainingJob]) -> list[str]:
+    """Names of the methods that trainings become; one that works with and without its guides is two."""
+    return [name for job in trainings for name, _ in methods_of(job.method, job.config.train.model)]
 
 
 def given_weights(config: Config) -> dict[str, Path]:

@@ -37,7 +37,7 @@ WRITER_THREADS = 4
 WORKERS_PER_GPU = 3
 OFFSETS_NAME = "offsets.json"
 OFFSET_VIEWS = 400
-"""Training views (spread evenly) that the constant of ``bilinear_offset`` is fitted on, at most"""
+"""Training views (spread evenly) that a constant (``bilinear_offset``'s, an interval operator's) is fitted on, at most"""
 
 Predict = Callable[[Sample], DepthMap]
 
@@ -200,11 +200,16 @@ def fit_offsets(config: Config, samples: Sequence[Sample], target: str) -> dict[
 
     offsets = {}
     for variant in sorted({sample.variant for sample in samples}):
-        mine = [sample for sample in samples if sample.variant == variant]
-        chosen = np.unique(np.linspace(0, len(mine) - 1, min(OFFSET_VIEWS, len(mine))).round().astype(int))
         with ThreadPoolExecutor(WRITER_THREADS) as pool:
-            offsets[variant] = fit_offset(list(pool.map(interior_errors, [mine[i] for i in chosen])))
+            offsets[variant] = fit_offset(list(pool.map(interior_errors, spread_samples(samples, variant))))
     return offsets
+
+
+def spread_samples(samples: Sequence[Sample], variant: str) -> list[Sample]:
+    """Those of ``variant``, at most ``OFFSET_VIEWS`` of them, spread evenly: what constants are fitted on."""
+    mine = [sample for sample in samples if sample.variant == variant]
+    chosen = np.unique(np.linspace(0, len(mine) - 1, min(OFFSET_VIEWS, len(mine))).round().astype(int))
+    return [mine[i] for i in chosen]
 
 
 def _make_variational(config: Config, _folder: Path) -> Predict:

@@ -16,9 +16,10 @@ stage  files
 05     ``<subject>/<variant>/<view>/``: hr_render.png, hr_surface.png, lr_8bit.png, lr_16bit.png + sidecars
 06     ``<name>/`` of each training: model.safetensors, model_fp16.safetensors, model.json, log.csv, training.csv;
        ``predictions/<name>/<subject>/<variant>/<view>.png``. A name is the method's; in a study
-       ``<method>-<target>[+seed<n>]``
+       ``<method>-<target>[+seed<n>]``; ``<method>_interval`` is the method within its input's intervals
+       (interval.json: how well these hold on the training heads)
 07     depth.csv; views.csv (the same measures view by view), ``<subject>/<variant>/scores.json``; error_budget.csv,
-       uncertainty.csv
+       uncertainty.csv, interval_truth.csv
 08     mesh.csv, views.csv and scores.json likewise; f_score_audit.csv
 09     ``<training>/`` as in 06, scores_cross_degradation/, cross_degradation.csv
 10     ``<training>/``, normal_targets/, scores_normals/, scores_bits/, normals.csv, bits.csv

@@ -10,10 +10,10 @@ from splathead.config.loading import ConfigError, build_section, load_config, va
 from splathead.config.maps import PairsConfig, PostprocessConfig, RenderConfig
 from splathead.config.reconstruction import FitConfig, ReconstructConfig
 from splathead.config.subjects import PhotosConfig, SubjectsConfig
-from splathead.config.training import ModelConfig, TrainConfig
+from splathead.config.training import IntervalConfig, ModelConfig, TrainConfig
 
 __all__ = [
     "CONFIG_SCHEMA", "AblationsConfig", "Config", "ConfigError", "CrossConfig", "EvaluateConfig", "FitConfig", "FuseConfig",
-    "ModelConfig", "PairsConfig", "PhotosConfig", "PostprocessConfig", "ReconstructConfig", "RenderConfig", "ReportConfig",
-    "SubjectsConfig", "TrainConfig", "build_section", "load_config", "validate",
+    "IntervalConfig", "ModelConfig", "PairsConfig", "PhotosConfig", "PostprocessConfig", "ReconstructConfig", "RenderConfig",
+    "ReportConfig", "SubjectsConfig", "TrainConfig", "build_section", "load_config", "validate",
 ]  # fmt: skip

@@ -26,6 +26,9 @@ class EvaluateConfig:
     """stage 07 also measures where splat depth's error comes from (error_budget.csv)"""
     uncertainty: list[str] = field(default_factory=list)
     """methods of ``trainings`` whose predicted errors stage 07 compares with the actual ones (uncertainty.csv)"""
+    interval_truth: list[str] = field(default_factory=list)
+    """inputs (as train.lr_input) of which stage 07 measures how often true depth contradicts their code's intervals, for every
+    forward operator of train.interval (interval_truth.csv)"""
     f_score_audit: bool = False
     """stage 08 also scores with the published study's two settings (f_score_audit.csv)"""
     lpips_weights: str = ""

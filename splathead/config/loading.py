@@ -61,6 +61,7 @@ _CHOICES: dict[str, tuple] = {
     "train.model.base": ("bicubic", "bilinear", "spline"),
     "train.baselines": BASELINES,
     "train.loss_scale": ("range", "lsb"),
+    "train.interval.operator": ("area", "antialiased", "classic"),
     "train.normal_target": ("", *NORMAL_TARGETS),
     "cross.targets": ("surface", "render"),
     "ablations.normals": NORMAL_TARGETS,
@@ -101,7 +102,11 @@ def validate(config: Config, source: str) -> None:
             f"{source}: train.model.normal_head {head} of {config.train.model.name}, train.normal_target {normals!r}, "
             "expected both or neither, and the unet"
         )
-    for key, names in (("train.lr_input", [config.train.lr_input]), ("cross.degradations", config.cross.degradations)):
+    if not 0 <= config.train.interval.max_violation <= 1:
+        raise ConfigError(f"{source}: train.interval.max_violation: {config.train.interval.max_violation}, expected 0 to 1")
+    inputs = {"train.lr_input": [config.train.lr_input], "cross.degradations": config.cross.degradations,
+              "evaluate.interval_truth": config.evaluate.interval_truth}  # fmt: skip
+    for key, names in inputs.items():
         for name in names:
             check_lr_input(name, f"{source}: {key}")
     if not 0 <= config.train.full_frame_share <= 1 or config.train.steps < 0:

@@ -31,6 +31,19 @@ class ModelConfig:
 
 
 @dataclass
+class IntervalConfig:
+    """Predictions made to agree with the intervals of their input's depth code, see ``splathead.intervals``."""
+
+    methods: list[str] = field(default_factory=list)
+    """methods whose predictions are also written as <method>_interval"""
+    operator: str = "area"
+    """what a low-resolution pixel reads of high-resolution depth: area, antialiased (a splat render's footprint) or classic
+    (the same and a constant fitted on training heads)"""
+    max_violation: float = 0.2
+    """a kind of fit whose true depth contradicts more of the training heads' intervals is left as it is; 1 = never"""
+
+
+@dataclass
 class TrainConfig:
     """Stage 06: training of a depth super-resolution network."""
 
@@ -93,3 +106,4 @@ class TrainConfig:
     dornet_weights: str = ""
     """baseline dornet_nyu: DORNet-T's published NYU x4 weights (NYU_T_X4.pth); empty = $SPLATHEAD_DORNET"""
     baselines: list[str] = field(default_factory=lambda: ["nearest", "bilinear", "bicubic", "bilinear_offset", "raw_splat"])
+    interval: IntervalConfig = field(default_factory=IntervalConfig)

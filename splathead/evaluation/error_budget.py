@@ -45,7 +45,7 @@ from splathead.maps.normals import normals_at, normals_from_depth
 from splathead.maps.pairs import load_truth
 from splathead.maps.render_subject import NORMAL_SCALE, list_fits, map_cameras
 from splathead.metrics.depth import angles_deg, error_statistics, fill_empty, interval_violation
-from splathead.metrics.zones import ZoneSettings, bounding_box, compute_zones
+from splathead.metrics.zones import ZoneSettings, bounding_box, cells_within, compute_zones
 from splathead.results import read_results, write_results
 from splathead.samples import STAGE_NAMES, Sample, list_subjects, stage_folder, subject_folder
 from splathead.stages import Stage
@@ -232,7 +232,7 @@ def _interval_scores(high: Maps, low: Maps, decoded: np.ndarray, encoding: Depth
     mean, _ = downsample(high["depth"], high["depth"] > 0, factor, "area")
     interior = np.zeros(high["depth"].shape, dtype=bool)
     interior[render.box] = render.interior
-    cells = interior.reshape(len(mean), factor, len(mean), factor).all(axis=(1, 3))
+    cells = cells_within(interior, factor)
     code = encoding.encode(decoded, low["mask"].astype(bool))
     scores = {}
     # the metric compares with the decoded code; moving the mean by the code's rounding compares with the float render

@@ -11,6 +11,7 @@ import numpy as np
 from splathead.config import Config
 from splathead.evaluation.scores import ScoreKey, ScoreSheet
 from splathead.evaluation.views import RENDERED, Method
+from splathead.intervals import INTERVAL
 from splathead.metrics.mesh import CURVE_THRESHOLDS, TABLE_THRESHOLDS
 from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
@@ -98,13 +99,16 @@ def _labels(folder: str, method: Method | None, config: Config) -> dict:
 
 
 def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str]]:
-    """Name and folder of what a method is compared with: the first seed of each, applied to the same input."""
-    if not (method.is_network or method.name in COMPARED):
+    """Name and folder of what a method is compared with: the first seed of each, applied to the same input. Predictions within
+    the intervals of their input are also compared with those that they were made of."""
+    projected = method.name.endswith(INTERVAL)
+    if not (method.is_network or method.name in COMPARED or projected):
         return []
+    base = method.name.removesuffix(INTERVAL) if projected else ""
     found: dict[str, Method] = {}
     for other in sorted(others, key=lambda m: (m.seed or 0, m.folder)):
         same_training = other.degradation_train == method.degradation_train or not other.is_network
-        wanted = other.name in REFERENCES or (method.name.startswith(OURS) and other.is_network)
+        wanted = other.name in (*REFERENCES, base) or (method.name.startswith(OURS) and other.is_network)
         if wanted and other.degradation_test == method.degradation_test and same_training:
             found.setdefault(other.name, other)
     names = dict.fromkeys((*REFERENCES, *sorted(found)))

@@ -12,7 +12,7 @@ LABELS = {
     "rmse": "RMSE", "bias": "bias", "normal_error": "normals", "psnr": "PSNR", "coverage": "filled", "chamfer_l1": "Chamfer",
     "normal_consistency": "cosine", "hausdorff_95": "H95", "consistency": "disagree", "f_score": "F",
     "interval_coverage_50": "in 50 %", "interval_coverage_90": "in 90 %", "ause_rmse": "AUSE RMSE", "ause_mae": "AUSE MAE",
-    "nll": "NLL",
+    "nll": "NLL", "interval_violation": "violated", "interval_excess": "excess",
 }  # fmt: skip
 VERDICT_METRICS = ("rmse", "chamfer_l1")
 """Smaller is better for each."""

@@ -12,6 +12,7 @@ import numpy as np
 from splathead.cameras import Camera
 from splathead.config import Config
 from splathead.images import DepthMap, load_depth_png
+from splathead.intervals import INTERVAL
 from splathead.maps.fill import extend_depth
 from splathead.maps.pairs import Pair, load_pair
 from splathead.metrics.depth import fill_empty
@@ -82,7 +83,7 @@ class Method:
     @property
     def is_network(self) -> bool:
         """Trained, hence compared with the baselines."""
-        return self.name not in BASELINES
+        return self.name.removesuffix(INTERVAL) not in BASELINES
 
     def scored_on(self, target: str) -> bool:
         """Whether it is scored against ``target``: a study's trainings on their own only, what is rendered from the Gaussians

@@ -16,7 +16,7 @@ from splathead.cameras import Camera
 from splathead.images import DepthEncoding
 from splathead.maps.normals import normals_at, normals_from_depth
 from splathead.metrics.image import SSIM_WINDOW_PX, SsimReference, psnr_from_rmse
-from splathead.metrics.zones import Zones, ZoneSettings, bounding_box, check_depth, compute_zones
+from splathead.metrics.zones import Zones, ZoneSettings, bounding_box, cells_within, check_depth, compute_zones
 
 PHASES = 4
 """Period in pixels of the phase test: the super-resolution factor."""
@@ -127,7 +127,7 @@ def evaluate_depth(predicted_depth: np.ndarray, truth: DepthTruth) -> dict[str, 
     scores = {}
     for name, zone in truth.zones.items():
         zone = zone[box]
-        violation, excess = interval_violation(cell_mean, code, truth.encoding, _whole_cells(zone, code.shape))
+        violation, excess = interval_violation(cell_mean, code, truth.encoding, cells_within(zone, len(zone) // len(code)))
         rmse, mae, bias = error_statistics(error[zone])
         scores[name] = DepthScores(
             n_pixels=int(np.count_nonzero(zone)),
@@ -210,11 +210,6 @@ def _cells_of(truth: DepthTruth, box: tuple[slice, slice]) -> np.ndarray:
 def _cell_mean(depth: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     factor = depth.shape[0] // shape[0]
     return depth.reshape(shape[0], factor, shape[1], factor).mean(axis=(1, 3))
-
-
-def _whole_cells(zone: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    factor = zone.shape[0] // shape[0]
-    return zone.reshape(shape[0], factor, shape[1], factor).all(axis=(1, 3))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -70,6 +70,12 @@ def bounding_box(mask: np.ndarray, margin: int = 0, multiple: int = 1) -> tuple[
     return box[0], box[1]
 
 
+def cells_within(zone: np.ndarray, factor: int) -> np.ndarray:
+    """Cells [H / factor, W / factor] bool that lie wholly in a zone [H, W] bool."""
+    height, width = zone.shape
+    return zone.reshape(height // factor, factor, width // factor, factor).all(axis=(1, 3))
+
+
 def depth_jumps(depth: np.ndarray, mask: np.ndarray, jump: float) -> np.ndarray:
     """Pixels [H, W] bool of ``mask`` on either side of a depth jump to their horizontal or vertical neighbour."""
     jumps = np.zeros(mask.shape, dtype=bool)

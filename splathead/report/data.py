@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splathead.config import Config
+from splathead.intervals import INTERVAL
 from splathead.results import COLUMNS, METRICS, ResultRow, parse_threshold, read_results
 from splathead.samples import stage_folder
 
 RESULT_FILES = {
     "heldout": (2, "heldout.csv"), "training": (6, "*/training.csv"), "depth": (7, "depth.csv"),
-    "error_budget": (7, "error_budget.csv"), "uncertainty": (7, "uncertainty.csv"), "mesh": (8, "mesh.csv"),
+    "error_budget": (7, "error_budget.csv"), "uncertainty": (7, "uncertainty.csv"),
+    "interval_truth": (7, "interval_truth.csv"), "mesh": (8, "mesh.csv"),
     "f_score_audit": (8, "f_score_audit.csv"), "cross_degradation": (9, "cross_degradation.csv"),
     "normals": (10, "normals.csv"), "bits": (10, "bits.csv"),
     "fused": (11, "fused.csv"), "timings": (12, "timings.csv"),
@@ -180,13 +182,14 @@ def split_by_scale(results: Results) -> dict[str, Results]:
 def method_label(row_or_name: ResultRow | str) -> str:
     """A method's name in tables."""
     name = row_or_name if isinstance(row_or_name, str) else row_or_name.method
-    return METHOD_LABELS.get(name, name)
+    base = name.removesuffix(INTERVAL)
+    return METHOD_LABELS.get(base, base) + (", in intervals" if name.endswith(INTERVAL) else "")
 
 
 def method_order(name: str) -> tuple[int, str]:
-    """Sort key of methods: references, interpolation, networks."""
-    names = list(METHOD_LABELS)
-    return (names.index(name) if name in names else len(names), name)
+    """Sort key of methods: references, interpolation, networks; a method within its input's intervals follows the method."""
+    names, base = list(METHOD_LABELS), name.removesuffix(INTERVAL)
+    return (names.index(base) if base in names else len(names), name)
 
 
 def metric_label(metric: str) -> str:
