@@ -40,5 +40,8 @@ def check_inputs(config: Config, stages: Sequence[int]) -> None:
     splats = config.reconstruct.import_path
     if 2 in stages and config.reconstruct.source == "import" and not (splats and Path(splats).exists()):
         raise FileNotFoundError(f"reconstruct.import_path: {splats or 'empty'}: no such file or folder, expected splat files")
+    fits = config.reconstruct.fits
+    if 2 in stages and fits and not Path(fits).is_dir():
+        raise FileNotFoundError(f"reconstruct.fits: {fits}: no such folder, expected another run's stage 02")
     if 6 in stages and "dornet_nyu" in config.train.baselines:
         dornet_weights(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from splathead.stages import Stage, fingerprint, fingerprint_path
 log = logging.getLogger(__name__)
 
 HELD_OUT_NAME = "heldout.json"
+FIT_NAME = "reconstruction.json"
 SUMMARY_UNITS = {"psnr": "dB", "ssim": "frac", "lpips": "frac", "gaussians": "count", "seconds": "s"}
 
 
@@ -38,7 +40,8 @@ def reconstruct(config: Config, *, jobs: int, force: bool = False, limit: int = 
 
 
 def _fit_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage, int]:
-    extra = config.render.backend
+    given, extra = config.reconstruct.fits, config.render.backend
+    extra = [extra, fingerprint_path(Path(given))] if given else extra
     stage = Stage.open(
         config.run_folder, STAGE_NAMES[2], config.reconstruct, [STAGE_NAMES[1]], extra=extra, force=force, seed=config.seed
     )
@@ -98,9 +101,23 @@ def _open_without_subjects(config: Config, path: Path, force: bool) -> Stage:
 
 
 def _fit_item(config: Config, item: str, out_dir: Path) -> None:
-    """Fit, then score on the held-out views."""
-    fit_subject(config, item, out_dir)
+    """Fit, or take the fit that is given; then score on the held-out views."""
+    given = Path(config.reconstruct.fits) / item
+    if config.reconstruct.fits and (given / "gaussians.ply").is_file():
+        _take_fit(given, config.reconstruct.fit.iterations, out_dir)
+    else:
+        fit_subject(config, item, out_dir)
     write_json(out_dir / HELD_OUT_NAME, held_out_scores(config, item.split("/")[0], out_dir / "gaussians.ply"))
+
+
+def _take_fit(folder: Path, iterations: int, out_dir: Path) -> None:
+    """Copy another run's fit; ValueError for one of another preset or length than its place and this run's settings say."""
+    record, wanted = json.loads((folder / FIT_NAME).read_text()), {"fit": folder.name, "iterations": iterations}
+    found = {key: record.get(key) for key in wanted}
+    if found != wanted:
+        raise ValueError(f"{folder / FIT_NAME}: {found}, expected {wanted}")
+    for name in ("gaussians.ply", FIT_NAME):
+        shutil.copy(folder / name, out_dir / name)
 
 
 def fit_subject(config: Config, item: str, out_dir: Path) -> None:
@@ -128,7 +145,7 @@ def fit_subject(config: Config, item: str, out_dir: Path) -> None:
         "fit": preset, "gaussians": len(gaussians), "sh_degree": gaussians.sh_degree, "fit_views": len(cameras),
         "iterations": config.reconstruct.fit.iterations, "seconds": round(seconds, 3),
     }  # fmt: skip
-    write_json(out_dir / "reconstruction.json", record)
+    write_json(out_dir / FIT_NAME, record)
 
 
 @functools.lru_cache(maxsize=1)
@@ -172,7 +189,7 @@ def write_held_out(config: Config, limit: int = 0) -> list[str]:
         values: dict[str, list[tuple[str, float]]] = {metric: [] for metric in SUMMARY_UNITS}
         for name in names:
             folder = stage_folder(config, 2) / name / preset
-            record = json.loads((folder / "reconstruction.json").read_text())
+            record = json.loads((folder / FIT_NAME).read_text())
             if lpips_known and '"lpips"' not in (folder / HELD_OUT_NAME).read_text():  # its weights came later
                 write_json(folder / HELD_OUT_NAME, held_out_scores(config, name, folder / "gaussians.ply"))
             for scores in json.loads((folder / HELD_OUT_NAME).read_text()).values():

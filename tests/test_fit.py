@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -18,8 +19,10 @@ from splathead.fitting.optimiser import GaussianOptimiser
 from splathead.gaussians import SH_C0, Gaussians
 from splathead.images import write_json, write_png
 from splathead.metrics.image import psnr
+from splathead.ply import load_gaussians_ply, save_gaussians_ply
+from splathead.preflight import check_inputs
 from splathead.raster import render
-from splathead.reconstruction import fit_subject
+from splathead.reconstruction import fit_subject, reconstruct
 
 SIZE = 48
 CONFIG = FitConfig(iterations=80, max_gaussians=500, densify_every=16)
@@ -219,3 +222,28 @@ def test_stage_reads_neither_held_out_images_nor_the_true_mesh(scene, tmp_path):
         fit_subject(config, f"{name}/regularised", out)
         results.append((out / "gaussians.ply").read_bytes())
     assert results[0] == results[1]
+
+
+def test_fits_of_another_run_are_taken_and_the_others_made(scene, tmp_path):
+    fit = replace(CONFIG, iterations=8, presets=["vanilla", "regularised"])
+    config = Config(name="run", runs_dir=str(tmp_path), device="cpu", reconstruct=ReconstructConfig(fit=fit))
+    write_subject(tmp_path / "run" / "01_collect_heads" / "someone", scene)
+    write_json(tmp_path / "run" / "01_collect_heads" / "stage.json", {"state": "done", "fingerprint": "f"})
+    given = tmp_path / "given" / "someone" / "vanilla"
+    given.mkdir(parents=True)
+    fit_subject(config, "someone/vanilla", given)
+    gaussians = load_gaussians_ply(given / "gaussians.ply")
+    gaussians.means[:] += 1.0
+    save_gaussians_ply(given / "gaussians.ply", gaussians)
+    config.reconstruct.fits = str(tmp_path / "given")
+    reconstruct(config, jobs=1)
+    found = tmp_path / "run" / "02_reconstruct_gaussians" / "someone"
+    assert (found / "vanilla" / "gaussians.ply").read_bytes() == (given / "gaussians.ply").read_bytes()
+    assert json.loads((found / "regularised" / "reconstruction.json").read_text())["fit"] == "regularised"
+    assert all((found / preset / "heldout.json").is_file() for preset in fit.presets)
+    config.reconstruct.fit.iterations = 9
+    with pytest.raises(ValueError, match=r"vanilla.reconstruction.json: .*'iterations': 8.*expected .*'iterations': 9"):
+        reconstruct(config, jobs=1)
+    config.reconstruct.fits = str(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"reconstruct.fits: .*nowhere: no such folder"):
+        check_inputs(config, [2])

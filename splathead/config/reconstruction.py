@@ -78,4 +78,7 @@ class ReconstructConfig:
     """facelift: folder of an installed FaceLift checkout (else $FACELIFT_DIR)"""
     facelift_python: str = ""
     """facelift: its Python interpreter (else $FACELIFT_PYTHON, else this one)"""
+    fits: str = ""
+    """fit: stage 02's folder of another run, whose fits (<subject>/<preset>) are taken where it has them; the others are made.
+    Fits of a GPU are not the same to the bit from run to run: this keeps a study's test heads"""
     fit: FitConfig = field(default_factory=FitConfig)
