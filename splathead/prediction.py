@@ -170,7 +170,7 @@ def network_inputs(prepared: LowResolutionInput, guides: Mapping[str, np.ndarray
     """What a network takes of one view, on ``device``: depth, and the stacked guides where there are any."""
     inputs = [torch.from_numpy(prepared.depth01)[None, None].to(device)]
     if guides:
-        maps = [guide_tensor(torch.from_numpy(array)[None].to(device), name) for name, array in guides.items()]
+        maps = [guide_tensor(torch.tensor(array)[None].to(device), name) for name, array in guides.items()]
         inputs.append(torch.cat(maps, dim=1))
     return inputs
 

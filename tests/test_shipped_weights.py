@@ -72,3 +72,14 @@ def test_sizes_that_are_not_square(network, view):
     assert part.depth.shape == (448, 336)
     both = part.mask & whole.mask[32 : SIDE - 32, 80 : SIDE - 96]
     assert np.abs(part.depth - whole.depth[32 : SIDE - 32, 80 : SIDE - 96])[both].mean() < 0.2
+
+
+@pytest.mark.filterwarnings("error")
+def test_maps_that_cannot_be_written_to_are_taken_without_a_warning(network, view):
+    """As joblib hands large ones to workers."""
+    low, maps = view
+    locked = {name: np.array(values) for name, values in maps.items()}
+    for values in locked.values():
+        values.setflags(write=False)
+    found = network.predict(low[SIDE // 4], locked)
+    assert np.array_equal(found.depth, network.predict(low[SIDE // 4], maps).depth)
