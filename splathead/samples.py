@@ -16,7 +16,7 @@ stage  files
 05     ``<subject>/<variant>/<view>/``: hr_render.png, hr_surface.png, lr_8bit.png, lr_16bit.png + sidecars
 06     ``<name>/`` of each training: model.safetensors, model_fp16.safetensors, model.json, log.csv, training.csv;
        ``predictions/<name>/<subject>/<variant>/<view>.png``. A name is the method's; in a study
-       ``<method>-<target>[+seed<n>]``
+       ``<method>-<target>[+seed<n>]``; methods of several views are ``<method>_fused`` and ``<method>_multiview``
 07     depth.csv; views.csv (the same measures view by view), ``<subject>/<variant>/scores.json``; error_budget.csv,
        uncertainty.csv
 08     mesh.csv, views.csv and scores.json likewise; f_score_audit.csv

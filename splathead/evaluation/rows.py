@@ -11,6 +11,7 @@ import numpy as np
 from splathead.config import Config
 from splathead.evaluation.scores import ScoreKey, ScoreSheet
 from splathead.evaluation.views import RENDERED, Method
+from splathead.method_names import single_view_method
 from splathead.metrics.mesh import CURVE_THRESHOLDS, TABLE_THRESHOLDS
 from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
@@ -98,13 +99,15 @@ def _labels(folder: str, method: Method | None, config: Config) -> dict:
 
 
 def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str]]:
-    """Name and folder of what a method is compared with: the first seed of each, applied to the same input."""
-    if not (method.is_network or method.name in COMPARED):
+    """Name and folder of what a method is compared with: the first seed of each, applied to the same input. What several views
+    give is also compared with the method that it is made of."""
+    single = single_view_method(method.name)
+    if not (method.is_network or method.name in COMPARED or single != method.name):
         return []
     found: dict[str, Method] = {}
     for other in sorted(others, key=lambda m: (m.seed or 0, m.folder)):
         same_training = other.degradation_train == method.degradation_train or not other.is_network
-        wanted = other.name in REFERENCES or (method.name.startswith(OURS) and other.is_network)
+        wanted = other.name in (*REFERENCES, single) or (method.name.startswith(OURS) and other.is_network)
         if wanted and other.degradation_test == method.degradation_test and same_training:
             found.setdefault(other.name, other)
     names = dict.fromkeys((*REFERENCES, *sorted(found)))

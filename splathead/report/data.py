@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splathead.config import Config
+from splathead.method_names import FUSED, PREDICTED_AGAIN, single_view_method
 from splathead.results import COLUMNS, METRICS, ResultRow, parse_threshold, read_results
 from splathead.samples import stage_folder
 
@@ -52,6 +53,9 @@ METHOD_LABELS = {
     "true_depth": "true depth map",
 }
 """Names in tables, in the order of rows; other methods follow by name."""
+
+SEVERAL_VIEWS = {FUSED: ", views fused", PREDICTED_AGAIN: ", fused and predicted again"}
+"""What is added to the names of methods of several views"""
 
 TARGET_NAMES = {"surface": "true surface", "render": "the splats' own 1024 depth"}
 
@@ -177,13 +181,14 @@ def split_by_scale(results: Results) -> dict[str, Results]:
 def method_label(row_or_name: ResultRow | str) -> str:
     """A method's name in tables."""
     name = row_or_name if isinstance(row_or_name, str) else row_or_name.method
-    return METHOD_LABELS.get(name, name)
+    base = single_view_method(name)
+    return METHOD_LABELS.get(base, base) + SEVERAL_VIEWS.get(name.removeprefix(base), "")
 
 
 def method_order(name: str) -> tuple[int, str]:
-    """Sort key of methods: references, interpolation, networks."""
-    names = list(METHOD_LABELS)
-    return (names.index(name) if name in names else len(names), name)
+    """Sort key of methods: references, interpolation, networks; what several views give follows the method."""
+    names, base = list(METHOD_LABELS), single_view_method(name)
+    return (names.index(base) if base in names else len(names), name)
 
 
 def metric_label(metric: str) -> str:
