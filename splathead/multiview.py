@@ -78,7 +78,8 @@ def _make_fused(config: Config, base: Predictor, _folder: Path) -> Predict:
     weighs = network is not None and network.predicts_error
 
     @functools.lru_cache(maxsize=1)  # samples come head by head
-    def corrections(subject: str, variant: str) -> dict[str, np.ndarray]:
+    def corrections(subject: str, variant: str) -> tuple[dict[str, np.ndarray], str]:
+        """By view, and a remark on views that were left out."""
         samples = [s for s in _samples_of(config, subject) if s.variant == variant]
         views = []
         for sample in samples:
@@ -86,14 +87,16 @@ def _make_fused(config: Config, base: Predictor, _folder: Path) -> Predict:
             weight = outlier_weight(network.error(sample), own.mask) if weighs else None
             views.append(DepthView(own.depth, own.mask, own.camera, confidence=weight))
         diagonal_mm = Scale.of(subject_info(config, subject)).diagonal_mm
-        found, _ = view_corrections(views, diagonal_mm, _settings(config))
-        return dict(zip((sample.view for sample in samples), found))
+        found, left_out = view_corrections(views, diagonal_mm, _settings(config))
+        return dict(zip((sample.view for sample in samples), found)), "".join(f"; {line}" for line in left_out)
 
     def predict(sample: Sample) -> DepthMap:
         own = _own_prediction(config, base, sample)
-        depth = own.depth + corrections(sample.subject, sample.variant)[sample.view]
+        by_view, remark = corrections(sample.subject, sample.variant)
+        depth = own.depth + by_view[sample.view]
         encoding = DepthEncoding.from_depth(depth, own.mask, PREDICTION_BITS, own.encoding.unit)
-        return DepthMap(depth, own.mask, encoding, own.camera, f"{own.source}, moved to the surface that all views agree on")
+        source = f"{own.source}, moved to the surface that all views agree on{remark}"
+        return DepthMap(depth, own.mask, encoding, own.camera, source)
 
     return predict
 

@@ -11,9 +11,9 @@ from splathead.cameras import save_cameras
 from splathead.config import Config, ModelConfig
 from splathead.evaluation import depth as depth_evaluation
 from splathead.evaluation.views import predicted_methods
-from splathead.fusion import DepthView
+from splathead.fusion import DepthView, view_choice
 from splathead.fusion.corrections import CorrectionSettings, view_corrections
-from splathead.images import DepthEncoding, DepthMap, load_depth_png, load_maps
+from splathead.images import DepthEncoding, DepthMap, load_depth_png, load_maps, save_depth_png
 from splathead.models.splat_surface import outlier_weight
 from splathead.multiview import moved_input
 from splathead.prediction import load_input, load_network
@@ -121,6 +121,20 @@ def test_they_are_made_again_when_what_they_depend_on_changes_and_only_then(conf
     config.train.lr_input = "16bit"
     depth_sr.run_stage(config)
     assert path.stat().st_mtime_ns != second
+
+
+def test_a_view_that_contradicts_the_others_keeps_its_prediction_and_the_sidecar_says_so(config, monkeypatch):
+    config.train.model, config.train.multiview = ModelConfig(name="none"), []
+    depth_sr.run_stage(config)
+    sample = list_samples(config, 5, splits=("test",))[1]
+    path = sample.prediction_path(config, "bilinear")
+    own = load_depth_png(path)
+    save_depth_png(path, DepthMap.of_float(own.depth + 30 * own.mask, own.mask, own.camera, "behind the others"))
+    monkeypatch.setattr(view_choice, "MIN_POINTS", 10)  # these views have few
+    config.train.multiview = ["bilinear"]
+    depth_sr.run_stage(config)
+    assert difference(config, "bilinear_fused", "bilinear") < 0.01
+    assert f"{sample.view} (contradicts" in predictions(config, "bilinear_fused")[sample.view].source
 
 
 def test_a_method_that_is_not_there_is_named(config):
