@@ -12,6 +12,7 @@ EXAMPLES = [
     "python scripts/06_train_depth_sr.py --lr_input 16bit --method unet_16bit",
     "python scripts/06_train_depth_sr.py --config configs/capture.yaml --weights model.safetensors",
     "python scripts/06_train_depth_sr.py --only_apply",
+    "python scripts/06_train_depth_sr.py --only_apply --multiview unet bilinear",
     "python scripts/06_train_depth_sr.py --config configs/paper.yaml --finished_only",
     "python scripts/06_train_depth_sr.py --only_apply --interval.methods bilinear unet --interval.operator antialiased",
 ]

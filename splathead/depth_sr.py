@@ -17,6 +17,7 @@ from pathlib import Path
 from splathead.config import Config
 from splathead.interval_predictors import check_methods, interval_predictors, method_of
 from splathead.models import NO_NETWORK
+from splathead.multiview import multiview_predictors
 from splathead.predictors import Predictor, baseline_predictors, methods_of, network_predictors, write_predictions
 from splathead.samples import STAGE_NAMES, input_stage, list_samples, predictions_folder, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, record_group, safe_name
@@ -83,6 +84,7 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
         predictors = [*(predictor for made in networks for predictor in made), *baselines]
         projected, left_out = interval_predictors(config, predictors, limit)
         predictors += projected  # after the predictions that they read
+        predictors += multiview_predictors(config, predictors)  # after the predictions that they read
         for predictor in predictors:
             run.parts.append(_prediction_part(run, predictor, jobs if of_study else 1))
         names = ", ".join(predictor.method for predictor in predictors)

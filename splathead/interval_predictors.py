@@ -16,7 +16,8 @@ import numpy as np
 
 from splathead.config import Config
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, write_json
-from splathead.intervals import FITTED, INTERVAL, Operator, differences, project, trusted_cells, violation
+from splathead.intervals import FITTED, Operator, differences, project, trusted_cells, violation
+from splathead.method_names import INTERVAL
 from splathead.metrics.zones import ZoneSettings
 from splathead.prediction import PREDICTION_BITS, load_input
 from splathead.predictors import Predict, Predictor, spread_samples

@@ -44,8 +44,6 @@ FOOTPRINT_CELLS = {"area": 0, "splat": 2}
 """Kernel -> cells on each side of its own that it reads"""
 FITTED = ("classic",)
 """Operators with a constant that is fitted on training heads"""
-INTERVAL = "_interval"
-"""Added to a method's name for its predictions that were made to agree with the intervals"""
 INSET_LSB = 0.02
 """A reading that is out is taken so far into its interval: rounding, also that of a 16-bit file, does not take it out again"""
 ITERATIONS = 60

@@ -23,13 +23,12 @@ from splathead.models.interpolation import fit_offset
 from splathead.prediction import (
     interpolate_depth,
     load_input,
-    load_network,
     load_raw_splat,
-    network_at_scale,
     scale_factor,
     splat_surface_prediction,
 )
 from splathead.preflight import dornet_weights
+from splathead.sample_network import SampleNetwork
 from splathead.samples import Sample, input_stage, list_samples
 from splathead.stages import Stage, fingerprint, fingerprint_path
 
@@ -53,6 +52,8 @@ class Predictor:
     make: Callable[[Path], Predict]
     fit: Callable[[Path], None] | None = None
     on_gpu: bool = False
+    is_network: bool = False
+    """``make`` returns a :class:`SampleNetwork`"""
 
 
 GUIDED = "_guided"
@@ -72,7 +73,8 @@ def network_predictors(config: Config, name: str, weights: Path, *, of_study: bo
 
     def predictor(name: str, method: str, *, guided: bool) -> Predictor:
         make = functools.partial(_make_network, config, weights, guided)
-        return Predictor(name, settings | {"method": method, "guides": guides if guided else []}, make, on_gpu=True)
+        own = {"method": method, "guides": guides if guided else []}
+        return Predictor(name, settings | own, make, on_gpu=True, is_network=True)
 
     return [
         predictor(name.replace(method, variant, 1), variant, guided=guided)
@@ -91,15 +93,8 @@ def _variants(method: str, network: str, guides: Sequence[str]) -> list[tuple[st
     return [(method, bool(guides))]
 
 
-def _make_network(config: Config, weights: Path, guided: bool, _folder: Path) -> Predict:
-    network = load_network(weights, compute_device(config.device))
-
-    def predict(sample: Sample) -> DepthMap:
-        lr = load_input(config, sample, network.info["lr_input"])
-        fitting = network_at_scale(network, scale_factor(config, sample, lr), weights, sample)
-        return fitting.predict(lr, load_guide_maps(config, sample, network.guides) if guided else None)
-
-    return predict
+def _make_network(config: Config, weights: Path, guided: bool, _folder: Path) -> SampleNetwork:
+    return SampleNetwork.load(config, weights, guided=guided)
 
 
 def baseline_predictors(config: Config, limit: int = 0) -> tuple[list[Predictor], list[str]]:

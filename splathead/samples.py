@@ -17,7 +17,8 @@ stage  files
 06     ``<name>/`` of each training: model.safetensors, model_fp16.safetensors, model.json, log.csv, training.csv;
        ``predictions/<name>/<subject>/<variant>/<view>.png``. A name is the method's; in a study
        ``<method>-<target>[+seed<n>]``; ``<method>_interval`` is the method within its input's intervals
-       (interval.json: how well these hold on the training heads)
+       (interval.json: how well these hold on the training heads), ``<method>_fused`` and ``<method>_multiview`` are of
+       several views
 07     depth.csv; views.csv (the same measures view by view), ``<subject>/<variant>/scores.json``; error_budget.csv,
        uncertainty.csv, interval_truth.csv
 08     mesh.csv, views.csv and scores.json likewise; f_score_audit.csv

@@ -16,7 +16,7 @@ from splathead.images import atomic_path
 
 RUNTIME_SETTINGS = (
     "apply", "only_apply", "weights", "dornet_weights", "baselines", "method", "max_seconds", "checkpoint_every",
-    "max_gpu_memory_gb", "interval",
+    "max_gpu_memory_gb", "interval", "multiview",
 )  # fmt: skip
 """Fields of TrainConfig that do not change what is trained"""
 

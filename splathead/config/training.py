@@ -107,3 +107,6 @@ class TrainConfig:
     """baseline dornet_nyu: DORNet-T's published NYU x4 weights (NYU_T_X4.pth); empty = $SPLATHEAD_DORNET"""
     baselines: list[str] = field(default_factory=lambda: ["nearest", "bilinear", "bicubic", "bilinear_offset", "raw_splat"])
     interval: IntervalConfig = field(default_factory=IntervalConfig)
+    multiview: list[str] = field(default_factory=list)
+    """methods whose views are also fused (fuse.voxel_mm) and moved to the fused surface: predictions <method>_fused, and for a
+    network <method>_multiview, predicted again from its input moved likewise"""

@@ -14,9 +14,9 @@ from splathead.enhance.enlarge import method_network, method_weights
 from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
 from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
 from splathead.enhance.options import EnhanceOptions
-from splathead.enhance.view_choice import choose_views
 from splathead.enhance.views import FACTOR, EnhancedView, enhance_views
 from splathead.enhance.write import Result, write_result
+from splathead.fusion.view_choice import choose_views
 from splathead.inputs import detect
 from splathead.metrics.zones import HEAD_DIAGONAL_MM
 from splathead.photos.duplicates import file_sha256
@@ -121,7 +121,8 @@ def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: 
     report_lines(head.lines)
     with clock.step("views"):
         views, removed = enhance_views(head, options, options.jobs or core_count())
-        fit, left_out = choose_views(views, head.diagonal_mm)
+        chosen, left_out = choose_views([view.depth_view(enhanced=True) for view in views], head.diagonal_mm)
+        fit = [views[index] for index in chosen]
     with clock.step("mesh"):
         mesh, dropped = fused_mesh(fit, options, enhanced=True)
         before, _ = fused_mesh(fit, options, enhanced=False)

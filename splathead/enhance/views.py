@@ -17,7 +17,6 @@ from splathead.enhance.head import Head
 from splathead.enhance.options import EnhanceOptions
 from splathead.fusion import DepthView
 from splathead.images import DepthMap
-from splathead.maps.normals import normals_from_depth
 from splathead.maps.render_subject import render_maps
 from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, outlier_weight, splat_confidence, splat_surface
 from splathead.subjects.importer import visible_extent
@@ -41,12 +40,6 @@ class EnhancedView:
     after: DepthMap
     confidence: np.ndarray  # float32 in 0..1
     rgb: np.ndarray | None  # [H, W, 3] uint8
-
-    @functools.cached_property
-    def world_normals(self) -> np.ndarray:
-        """[H, W, 3] of the enhanced depth, in the world, towards the camera; 0 where there is none."""
-        normals, valid = normals_from_depth(self.after.depth, self.after.mask, self.camera, jump=np.inf)
-        return np.where(valid[..., None], normals, 0) @ self.camera.rotation
 
     def depth_view(self, *, enhanced: bool) -> DepthView:
         """What fusion takes; the raw depth has no confidence."""

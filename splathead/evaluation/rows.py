@@ -11,7 +11,7 @@ import numpy as np
 from splathead.config import Config
 from splathead.evaluation.scores import ScoreKey, ScoreSheet
 from splathead.evaluation.views import RENDERED, Method
-from splathead.intervals import INTERVAL
+from splathead.method_names import base_method
 from splathead.metrics.mesh import CURVE_THRESHOLDS, TABLE_THRESHOLDS
 from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
@@ -99,12 +99,11 @@ def _labels(folder: str, method: Method | None, config: Config) -> dict:
 
 
 def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str]]:
-    """Name and folder of what a method is compared with: the first seed of each, applied to the same input. Predictions within
-    the intervals of their input are also compared with those that they were made of."""
-    projected = method.name.endswith(INTERVAL)
-    if not (method.is_network or method.name in COMPARED or projected):
+    """Name and folder of what a method is compared with: the first seed of each, applied to the same input. What is made of
+    another method's predictions is also compared with that method."""
+    base = base_method(method.name)
+    if not (method.is_network or method.name in COMPARED or base != method.name):
         return []
-    base = method.name.removesuffix(INTERVAL) if projected else ""
     found: dict[str, Method] = {}
     for other in sorted(others, key=lambda m: (m.seed or 0, m.folder)):
         same_training = other.degradation_train == method.degradation_train or not other.is_network

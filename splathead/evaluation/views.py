@@ -12,9 +12,9 @@ import numpy as np
 from splathead.cameras import Camera
 from splathead.config import Config
 from splathead.images import DepthMap, load_depth_png
-from splathead.intervals import INTERVAL
 from splathead.maps.fill import extend_depth
 from splathead.maps.pairs import Pair, load_pair
+from splathead.method_names import base_method, single_view_method
 from splathead.metrics.depth import fill_empty
 from splathead.metrics.zones import HEAD_DIAGONAL_MM, ZoneSettings
 from splathead.models import BASELINES, FROM_GAUSSIANS
@@ -83,18 +83,19 @@ class Method:
     @property
     def is_network(self) -> bool:
         """Trained, hence compared with the baselines."""
-        return self.name.removesuffix(INTERVAL) not in BASELINES
+        return base_method(self.name) not in BASELINES
 
     def scored_on(self, target: str) -> bool:
         """Whether it is scored against ``target``: a study's trainings on their own only, what is rendered from the Gaussians
         on the true surface only."""
-        return self.target in ("", target) and not (self.name in FROM_GAUSSIANS and target == "render")
+        from_gaussians = base_method(self.name) in FROM_GAUSSIANS
+        return self.target in ("", target) and not (from_gaussians and target == "render")
 
     @property
     def track(self) -> str:
         """Input track: A = 8-bit low-resolution depth alone, B = also maps of the same view at high resolution, never its
-        depth, C = anything rendered from the Gaussians; else unranked."""
-        if self.lr_input and self.lr_input != "8bit":
+        depth, C = anything rendered from the Gaussians; else unranked, as what several low-resolution views give."""
+        if self.lr_input and (self.lr_input != "8bit" or single_view_method(self.name) != self.name):
             return ""
         return "B" if self.guided else "A" if self.lr_input else "C"
 

@@ -16,6 +16,7 @@ Units: whatever the cameras' world uses (millimetres in the pipeline).
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Sequence
@@ -60,6 +61,12 @@ class DepthView:
         weights = self.confidence
         if weights is not None and not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() <= 1):
             raise ValueError(f"view {self.camera.name!r}: confidence outside 0..1 or not finite")
+
+    @functools.cached_property
+    def world_normals(self) -> np.ndarray:
+        """[H, W, 3] of the depth, in the world, towards the camera; 0 where there is none."""
+        normals, valid = normals_from_depth(self.depth, self.mask, self.camera, jump=math.inf)
+        return np.where(valid[..., None], normals, 0) @ self.camera.rotation
 
     def cropped(self) -> DepthView:
         """The part of the view inside the mask's bounding box (an error when the mask is empty)."""

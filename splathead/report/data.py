@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splathead.config import Config
-from splathead.intervals import INTERVAL
+from splathead.method_names import FUSED, INTERVAL, PREDICTED_AGAIN, base_method
 from splathead.results import COLUMNS, METRICS, ResultRow, parse_threshold, read_results
 from splathead.samples import stage_folder
 
@@ -55,6 +55,9 @@ METHOD_LABELS = {
     "true_depth": "true depth map",
 }
 """Names in tables, in the order of rows; other methods follow by name."""
+
+DERIVED = {FUSED: ", views fused", PREDICTED_AGAIN: ", fused and predicted again", INTERVAL: ", in intervals"}
+"""What is added to the label of a method that others are made of"""
 
 TARGET_NAMES = {"surface": "true surface", "render": "the splats' own 1024 depth"}
 
@@ -182,13 +185,13 @@ def split_by_scale(results: Results) -> dict[str, Results]:
 def method_label(row_or_name: ResultRow | str) -> str:
     """A method's name in tables."""
     name = row_or_name if isinstance(row_or_name, str) else row_or_name.method
-    base = name.removesuffix(INTERVAL)
-    return METHOD_LABELS.get(base, base) + (", in intervals" if name.endswith(INTERVAL) else "")
+    base = base_method(name)
+    return METHOD_LABELS.get(base, base) + DERIVED.get(name.removeprefix(base), "")
 
 
 def method_order(name: str) -> tuple[int, str]:
-    """Sort key of methods: references, interpolation, networks; a method within its input's intervals follows the method."""
-    names, base = list(METHOD_LABELS), name.removesuffix(INTERVAL)
+    """Sort key of methods: references, interpolation, networks; what is made of a method follows it."""
+    names, base = list(METHOD_LABELS), base_method(name)
     return (names.index(base) if base in names else len(names), name)
 
 

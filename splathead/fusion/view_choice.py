@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from splathead.enhance.views import EnhancedView
+from splathead.fusion.tsdf import DepthView
 from splathead.metrics.consistency import multiview_consistency
 
 STRIDE = 4
@@ -27,10 +27,10 @@ MIN_POINTS = 1000
 """Fewer common points say nothing"""
 
 
-def choose_views(views: Sequence[EnhancedView], diagonal_mm: float) -> tuple[list[EnhancedView], list[str]]:
-    """The views that agree with those before them and look at the outside (the first one, at the face, always), and a line on
-    the others. ``diagonal_mm``: of the head's bounding box."""
-    kept, left_out = [views[0]], []
+def choose_views(views: Sequence[DepthView], diagonal_mm: float) -> tuple[list[int], list[str]]:
+    """Indices of the views that agree with those before them and look at the outside (the first one, at the face, always), and
+    a line on the others. ``diagonal_mm``: of the head's bounding box."""
+    kept, left_out = [0], []
     for place, view in enumerate(views[1:], start=1):
         before = views[:place]  # also those left out: what contradicts a bad neighbour is no better
         inside, conflict = inside_share(view, before), conflict_share(view, before, diagonal_mm)
@@ -39,42 +39,41 @@ def choose_views(views: Sequence[EnhancedView], diagonal_mm: float) -> tuple[lis
         elif conflict > CONFLICT_SHARE:
             left_out.append(f"{view.camera.name} (contradicts the others on {100 * conflict:.0f} %)")
         else:
-            kept.append(view)
+            kept.append(place)
     if not left_out:
         return kept, []
     return kept, [f"NOTE: {len(left_out)} of {len(views)} views are left out of the mesh: {', '.join(left_out)}"]
 
 
-def conflict_share(view: EnhancedView, others: Sequence[EnhancedView], diagonal_mm: float) -> float:
+def conflict_share(view: DepthView, others: Sequence[DepthView], diagonal_mm: float) -> float:
     """Largest share of points, among those that a view and one of the others see, that one of the two looks through."""
     shares = [0.0]
     for other in others:
         pair = (view, other)
-        found = multiview_consistency([v.after.depth for v in pair], [v.camera for v in pair], diagonal_mm)
+        found = multiview_consistency([np.where(v.mask, v.depth, 0) for v in pair], [v.camera for v in pair], diagonal_mm)
         if found.n_points > MIN_POINTS:
             shares.append(found.consistency_conflict)
     return max(shares)
 
 
-def inside_share(view: EnhancedView, others: Sequence[EnhancedView]) -> float:
+def inside_share(view: DepthView, others: Sequence[DepthView]) -> float:
     """Share of a view's pixels that lie on a surface of another view which faces the other way there."""
     points, normals = _oriented_points(view)
     opposed = np.zeros(len(points), dtype=bool)
     for other in others:
         pixels, z = other.camera.project(points)
-        height, width = other.after.mask.shape
+        height, width = other.mask.shape
         columns, rows = np.floor(pixels).astype(np.int64).T
         seen = (z > 0) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
         columns, rows = np.where(seen, columns, 0), np.where(seen, rows, 0)
-        seen &= other.after.mask[rows, columns] & (np.abs(other.after.depth[rows, columns] - z) < SAME_SURFACE_MM)
+        seen &= other.mask[rows, columns] & (np.abs(other.depth[rows, columns] - z) < SAME_SURFACE_MM)
         theirs = other.world_normals[rows, columns]
         opposed |= seen & (np.einsum("nc,nc->n", normals, theirs) < 0)
     return float(opposed.mean()) if len(points) else 0.0
 
 
-def _oriented_points(view: EnhancedView) -> tuple[np.ndarray, np.ndarray]:
+def _oriented_points(view: DepthView) -> tuple[np.ndarray, np.ndarray]:
     """Points [N, 3] of a view and their normals [N, 3] in the world, both where both are known."""
     normals = view.world_normals[::STRIDE, ::STRIDE]
-    known = view.after.mask[::STRIDE, ::STRIDE] & (np.abs(normals).sum(-1) > 0)
-    return view.camera.unproject(view.after.depth)[::STRIDE, ::STRIDE][known], normals[known]
-
+    known = view.mask[::STRIDE, ::STRIDE] & (np.abs(normals).sum(-1) > 0)
+    return view.camera.unproject(view.depth)[::STRIDE, ::STRIDE][known], normals[known]

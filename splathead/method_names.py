@@ -1,0 +1,18 @@
+"""What is added to a method's name for the predictions that are made of its predictions."""
+
+FUSED = "_fused"
+"""Moved to the surface that the predictions of all views agree on, see :mod:`splathead.multiview`"""
+PREDICTED_AGAIN = "_multiview"
+"""Predicted again from an input that was moved likewise"""
+INTERVAL = "_interval"
+"""Within the intervals of its input's code, see :mod:`splathead.intervals`"""
+
+
+def single_view_method(name: str) -> str:
+    """The method that a method of several views is made of; any other method itself."""
+    return name.removesuffix(PREDICTED_AGAIN).removesuffix(FUSED)
+
+
+def base_method(name: str) -> str:
+    """The method that a method is made of; any other method itself."""
+    return single_view_method(name).removesuffix(INTERVAL)
