@@ -259,7 +259,7 @@ def test_wrong_weights_are_refused_before_any_work(head, weights, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_auto_is_what_it_was():
+def test_auto_is_the_network_for_gaussians_and_nothing_learnt_for_depth_maps():
     methods = {kind: EnhanceOptions().method_for(kind) for kind in ("splats", "capture", "photo", "depth")}
-    assert methods == {"splats": "splat_surface", "capture": "splat_surface", "photo": "splat_surface", "depth": "variational"}
+    assert methods == {"splats": "splathead", "capture": "splathead", "photo": "splathead", "depth": "variational"}
     assert EnhanceOptions(method="splathead").method_for("depth") == "splathead"

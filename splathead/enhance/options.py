@@ -10,7 +10,7 @@ from splathead.raster.registry import BACKEND_MODULES
 
 AXES = ("auto", "x", "y", "z", "-x", "-y", "-z")
 METHODS = ("auto", "splathead", "splat_surface", "variational", "bilinear", "raw")
-AUTO_METHODS = {"gaussians": "splat_surface", "depth": "variational"}
+AUTO_METHODS = {"gaussians": "splathead", "depth": "variational"}
 """What is enhanced -> what ``auto`` stands for"""
 MAX_VIEWS = 16
 
@@ -22,8 +22,8 @@ class EnhanceOptions:
     kind: str = "auto"
     """what the input is: auto | splats | depth | capture | photo"""
     method: str = "auto"
-    """auto | splathead (our network, with the weights that come with it; for splats and their renders) | splat_surface (needs
-    Gaussians, trains nothing) | variational (the default for depth maps) | bilinear | raw, or the .safetensors file of a
+    """auto | splathead (our network, with the weights that come with it; the default for Gaussians) | splat_surface (needs
+    Gaussians, nothing is trained) | variational (the default for depth maps) | bilinear | raw, or the .safetensors file of a
     network of stage 06"""
     views: int = 8
     """views around the head that are rendered and fused, 1 to 16"""

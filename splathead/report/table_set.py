@@ -72,13 +72,15 @@ def consistency_table(results: Results) -> Table | None:
 
 def fused_table(results: Results) -> Table | None:
     """Fused meshes against the true mesh, or against the views where there is no truth."""
-    chosen = results.where(experiment="fused")
+    rows = results.where(experiment="fused").rows
+    chosen = Results(tuple(replace(row, track="C" if row.track else "") for row in rows))  # all tracks ranked together
     auc = [row.threshold for row in chosen.where(metric="f_score_auc").rows]
     columns = [Column("chamfer_l1"), Column("hausdorff_95"), Column("normal_consistency")]
     columns += [Column("f_score", "", threshold) for threshold in f_thresholds(chosen)]
     columns += [Column("f_score_auc", "", auc[0] if auc else "", label="area under F")]
     columns += [Column("consistency"), Column("consistency_conflict"), Column("faces", label="faces")]
-    note = "Recall over the true surface that the fused views see. View disagreement: reprojected depth, % of the diagonal."
+    note = "Recall over the true surface that the fused views see. View disagreement: reprojected depth, % of the diagonal. "
+    note += "Bold: best of all."
     return build_table("fused", "Fused meshes", note, chosen, columns)
 
 
