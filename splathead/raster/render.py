@@ -74,13 +74,14 @@ def render(
 def _reference_distance(gaussians: Gaussians, camera: Camera) -> float:
     """Typical z of the Gaussians in front of the camera.
 
-    Depth is accumulated relative to it: sum(w z^2) - sum(w z)^2 would otherwise cancel in float32.
+    Depth is accumulated relative to it: sum(w z^2) - sum(w z)^2 would otherwise cancel in float32. It has three digits, so that
+    it does not depend on the order in which threads add.
     """
     with torch.no_grad():
         row = torch.as_tensor(camera.rotation[2]).to(gaussians.means)
         z = gaussians.means @ row + float(camera.translation[2])
         z = z[z > 0]
-        return float(z.mean()) if len(z) else 0.0
+        return float(f"{float(z.mean()):.3g}") if len(z) else 0.0
 
 
 def _feature_columns(gaussians: Gaussians, camera: Camera, outputs: Sequence[str], reference_z: float) -> dict[str, Tensor]:
