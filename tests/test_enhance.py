@@ -97,7 +97,7 @@ def test_the_folder_holds_what_its_record_says(result):
 
 
 def test_depth_does_not_depend_on_the_number_of_threads():
-    """Torch splits sums over more than 32,768 Gaussians between its threads: the mean distance came out in other last digits."""
+    """Torch splits sums over more than 32,768 Gaussians between its threads: the mean distance had other last digits."""
     gaussians, config, threads, maps = splatted_ellipsoid(), Config(), torch.get_num_threads(), []
     config.render.backend = "cpu"
     try:
