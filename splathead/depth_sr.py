@@ -15,10 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from splathead.config import Config
-from splathead.interval_predictors import check_methods, interval_predictors, method_of
+from splathead.interval_predictors import KEY as INTERVAL_KEY
+from splathead.interval_predictors import interval_predictors
+from splathead.method_names import INTERVAL
 from splathead.models import NO_NETWORK
+from splathead.multiview import KEY as MULTIVIEW_KEY
 from splathead.multiview import multiview_predictors
-from splathead.predictors import Predictor, baseline_predictors, methods_of, network_predictors, write_predictions
+from splathead.predictors import (
+    Predictor,
+    baseline_predictors,
+    check_methods,
+    methods_of,
+    network_predictors,
+    write_predictions,
+)
 from splathead.samples import STAGE_NAMES, input_stage, list_samples, predictions_folder, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, record_group, safe_name
 from splathead.training_device import create_accelerator
@@ -70,7 +80,7 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     elif settings.model.name != NO_NETWORK:
         trainings = run.trainings()
         if predicts:
-            check_methods(config, [*map(method_of, baselines), *trained_methods(trainings)])  # before hours of training as well
+            _check_derived(config, [*(baseline.name for baseline in baselines), *trained_methods(trainings)])
         if config.finished_only:
             trainings = run.keep_finished(trainings)
         elif not (settings.only_apply or _train(run, trainings)):
@@ -92,6 +102,12 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     parts = [*run.parts, *run.other_parts()]
     record_group(config.run_folder, STAGE, parts, [source], done=True, missing=run.missing)
     return lines
+
+
+def _check_derived(config: Config, known: list[str]) -> None:
+    """Before hours of training: methods that are to be made of others' predictions need these others."""
+    check_methods(INTERVAL_KEY, config.train.interval.methods, known)
+    check_methods(MULTIVIEW_KEY, config.train.multiview, [*known, *(name + INTERVAL for name in config.train.interval.methods)])
 
 
 def trained_methods(trainings: Sequence[TrainingJob]) -> list[str]:

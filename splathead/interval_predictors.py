@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,18 +20,11 @@ from splathead.intervals import FITTED, Operator, differences, project, trusted_
 from splathead.method_names import INTERVAL
 from splathead.metrics.zones import ZoneSettings
 from splathead.prediction import PREDICTION_BITS, load_input
-from splathead.predictors import Predict, Predictor, spread_samples
+from splathead.predictors import Predict, Predictor, check_methods, spread_samples
 from splathead.samples import Sample, input_stage, list_samples
 
 CALIBRATION_NAME = "interval.json"
-
-
-def check_methods(config: Config, known: Iterable[str]) -> None:
-    """ValueError for a method of ``train.interval.methods`` that is not ``known``, which names all of stage 06."""
-    known = sorted(set(known))
-    missing = [name for name in config.train.interval.methods if name not in known]
-    if missing:
-        raise ValueError(f"train.interval.methods: {missing[0]!r} is not among the methods of stage 06: {', '.join(known)}")
+KEY = "train.interval.methods"
 
 
 def interval_predictors(config: Config, predictors: Sequence[Predictor], limit: int = 0) -> tuple[list[Predictor], list[str]]:
@@ -41,8 +34,8 @@ def interval_predictors(config: Config, predictors: Sequence[Predictor], limit: 
     """
     settings = config.train.interval
     if not config.finished_only:
-        check_methods(config, map(method_of, predictors))
-    by_method = {name: [p for p in predictors if method_of(p) == name] for name in settings.methods}
+        check_methods(KEY, settings.methods, [predictor.name for predictor in predictors])
+    by_method = {name: [p for p in predictors if p.name == name] for name in settings.methods}
     notes = [f"{name}{INTERVAL}: left out, {name} is not trained" for name, found in by_method.items() if not found]
     samples = list_samples(config, 5, splits=("train",), limit=limit) if input_stage(config) == 5 else []
     always = settings.max_violation >= 1 and settings.operator not in FITTED
@@ -53,25 +46,20 @@ def interval_predictors(config: Config, predictors: Sequence[Predictor], limit: 
     return [_predictor(config, base, [] if always else samples, limit) for base in found], notes
 
 
-def method_of(predictor: Predictor) -> str:
-    """Its method's name in results."""
-    return predictor.settings.get("method", predictor.method)
-
-
 def _predictor(config: Config, base: Predictor, samples: Sequence[Sample], limit: int) -> Predictor:
     """``base`` with its predictions projected; without ``samples`` every kind of fit is, and no constant is fitted."""
     if "lr_input" not in base.settings:
-        raise ValueError(f"train.interval.methods: {base.method!r} reads no low-resolution depth code")
-    method, interval = method_of(base), config.train.interval
+        raise ValueError(f"{KEY}: {base.method!r} reads no low-resolution depth code")
+    interval = config.train.interval
     target = base.settings.get("target", config.train.target)
     extra = {"operator": interval.operator, "max_violation": interval.max_violation, "target": target, "limit": limit}
     extra["zone"] = [config.pairs.interior_px, config.pairs.jump_mm]
     settings = base.settings | {"interval": extra}
     if "method" in settings:
-        settings["method"] = method + INTERVAL
+        settings["method"] = base.name + INTERVAL
     fit = functools.partial(_fit, config, samples, base.settings["lr_input"], target) if samples else None
     make = functools.partial(_make, config, base, calibrated=bool(samples))
-    return Predictor(base.method.replace(method, method + INTERVAL, 1), settings, make, fit)
+    return Predictor(base.derived(INTERVAL), settings, make, fit)
 
 
 def _fit(config: Config, samples: Sequence[Sample], lr_input: str, target: str, folder: Path) -> None:

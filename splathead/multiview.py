@@ -29,8 +29,10 @@ from splathead.maps.degrade import downsample
 from splathead.method_names import FUSED, PREDICTED_AGAIN
 from splathead.models.splat_surface import outlier_weight
 from splathead.prediction import PREDICTION_BITS
-from splathead.predictors import Predict, Predictor
+from splathead.predictors import Predict, Predictor, check_methods
 from splathead.samples import Sample, input_stage, list_samples, predictions_folder, subject_info
+
+KEY = "train.multiview"
 
 
 def multiview_predictors(config: Config, predictors: Sequence[Predictor]) -> list[Predictor]:
@@ -38,34 +40,20 @@ def multiview_predictors(config: Config, predictors: Sequence[Predictor]) -> lis
 
     ValueError for a method that is not there (with ``finished_only`` its training may follow: it is left out).
     """
+    if not config.finished_only:
+        check_methods(KEY, config.train.multiview, [predictor.name for predictor in predictors])
     found = []
     for name in config.train.multiview:
-        bases = [predictor for predictor in predictors if _method_of(predictor) == name]
-        if not bases and not config.finished_only:
-            names = ", ".join(sorted({_method_of(predictor) for predictor in predictors}))
-            raise ValueError(f"train.multiview: {name!r} is not among the methods of stage 06, which are {names}")
-        for base in bases:
+        for base in (predictor for predictor in predictors if predictor.name == name):
             found.append(_derived(config, base, FUSED, _make_fused))
             if base.is_network:
                 found.append(_derived(config, base, PREDICTED_AGAIN, _make_again))
     return found
 
 
-def _method_of(predictor: Predictor) -> str:
-    return predictor.settings.get("method", predictor.method)
-
-
 def _derived(config: Config, base: Predictor, suffix: str, make) -> Predictor:
-    method = _method_of(base)
-    settings = {"lr_input": "", **base.settings, "method": method + suffix, "corrections": asdict(_settings(config))}
-    name = _with_suffix(base, suffix)
-    return Predictor(name, settings, functools.partial(make, config, base), on_gpu=base.on_gpu)
-
-
-def _with_suffix(base: Predictor, suffix: str) -> str:
-    """Folder of a derived method: a study's ``<method>-<target>`` becomes ``<method><suffix>-<target>``."""
-    method = _method_of(base)
-    return base.method.replace(method, method + suffix, 1)
+    settings = {"lr_input": "", **base.settings, "method": base.name + suffix, "corrections": asdict(_settings(config))}
+    return Predictor(base.derived(suffix), settings, functools.partial(make, config, base), on_gpu=base.on_gpu)
 
 
 def _settings(config: Config) -> CorrectionSettings:
@@ -106,7 +94,7 @@ def _make_again(config: Config, base: Predictor, _folder: Path) -> Predict:
 
     def predict(sample: Sample) -> DepthMap:
         own = _own_prediction(config, base, sample)
-        fused = load_depth_png(sample.prediction_path(config, _with_suffix(base, FUSED)))
+        fused = load_depth_png(sample.prediction_path(config, base.derived(FUSED)))
         found = network.predict(sample, moved_input(network.load_input(sample), fused.depth - own.depth, own.mask))
         return replace(found, source=f"{found.source}, of an input moved as all views agree")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,6 +54,23 @@ class Predictor:
     on_gpu: bool = False
     is_network: bool = False
     """``make`` returns a :class:`SampleNetwork`"""
+
+    @property
+    def name(self) -> str:
+        """Its method's name in results; ``method`` is its folder's, in a study ``<name>-<target>[+seed<n>]``."""
+        return self.settings.get("method", self.method)
+
+    def derived(self, suffix: str) -> str:
+        """Folder of a method that is made of this one and has ``suffix`` added to its name."""
+        return self.method.replace(self.name, self.name + suffix, 1)
+
+
+def check_methods(key: str, wanted: Iterable[str], known: Iterable[str]) -> None:
+    """ValueError for a method ``wanted`` by the configuration's ``key`` but not ``known``, which names all of stage 06."""
+    known = sorted(set(known))
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise ValueError(f"{key}: {missing[0]!r} is not among the methods of stage 06: {', '.join(known)}")
 
 
 GUIDED = "_guided"

@@ -40,12 +40,15 @@ def reconstruct(config: Config, *, jobs: int, force: bool = False, limit: int = 
 
 
 def _fit_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage, int]:
-    given, extra = config.reconstruct.fits, config.render.backend
-    extra = [extra, fingerprint_path(Path(given))] if given else extra
+    items = [f"{name}/{preset}" for name in list_subjects(config, limit=limit) for preset in config.reconstruct.fit.presets]
+    given, extra = [_given_fit(config, item) for item in items], config.render.backend
+    if config.reconstruct.fits:
+        if not any(given):
+            raise ValueError(f"reconstruct.fits: {config.reconstruct.fits}: no {items[0]}/gaussians.ply nor any other fit")
+        extra = [extra, *(fingerprint_path(fit / name) for fit in given if fit for name in (FIT_NAME, "gaussians.ply"))]
     stage = Stage.open(
         config.run_folder, STAGE_NAMES[2], config.reconstruct, [STAGE_NAMES[1]], extra=extra, force=force, seed=config.seed
     )
-    items = [f"{name}/{preset}" for name in list_subjects(config, limit=limit) for preset in config.reconstruct.fit.presets]
     work, jobs = functools.partial(_fit_item, config), gpu_jobs(config.device, jobs)
     stage.run_items(work, items, jobs=jobs, unit="fit", gpus=gpu_count(config.device))
     return stage, len(items)
@@ -102,12 +105,18 @@ def _open_without_subjects(config: Config, path: Path, force: bool) -> Stage:
 
 def _fit_item(config: Config, item: str, out_dir: Path) -> None:
     """Fit, or take the fit that is given; then score on the held-out views."""
-    given = Path(config.reconstruct.fits) / item
-    if config.reconstruct.fits and (given / "gaussians.ply").is_file():
+    given = _given_fit(config, item)
+    if given:
         _take_fit(given, config.reconstruct.fit.iterations, out_dir)
     else:
         fit_subject(config, item, out_dir)
     write_json(out_dir / HELD_OUT_NAME, held_out_scores(config, item.split("/")[0], out_dir / "gaussians.ply"))
+
+
+def _given_fit(config: Config, item: str) -> Path | None:
+    """Folder of another run's fit of ``<subject>/<preset>``, where ``reconstruct.fits`` has one."""
+    folder = Path(config.reconstruct.fits) / item
+    return folder if config.reconstruct.fits and (folder / "gaussians.ply").is_file() else None
 
 
 def _take_fit(folder: Path, iterations: int, out_dir: Path) -> None:

@@ -247,3 +247,7 @@ def test_fits_of_another_run_are_taken_and_the_others_made(scene, tmp_path):
     config.reconstruct.fits = str(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"reconstruct.fits: .*nowhere: no such folder"):
         check_inputs(config, [2])
+    (tmp_path / "nothing").mkdir()
+    config.reconstruct.fits = str(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"reconstruct.fits: .*nothing: no someone.vanilla.gaussians.ply nor any other fit"):
+        reconstruct(config, jobs=1)

@@ -100,7 +100,7 @@ def publish(config: Config, eval_folder: Path) -> list[Path]:
 
     The first time, ``<eval_folder>/splits.json`` records the run's split with the SHA-256 of its test meshes; results
     of another split or of other meshes are refused afterwards. Of a study that pools data sets, only the methods' own depth
-    errors inside are published for each of them too: the files would be three times as large.
+    errors inside, all views, are published for each of them too: the files would otherwise be three times as large.
     """
     files = run_files(config)
     if not files:

@@ -185,8 +185,10 @@ def split_by_scale(results: Results) -> dict[str, Results]:
 def method_label(row_or_name: ResultRow | str) -> str:
     """A method's name in tables."""
     name = row_or_name if isinstance(row_or_name, str) else row_or_name.method
-    base = base_method(name)
-    return METHOD_LABELS.get(base, base) + DERIVED.get(name.removeprefix(base), "")
+    base, added = base_method(name), ""
+    for suffix, words in DERIVED.items():
+        added += words if suffix in name.removeprefix(base) else ""
+    return METHOD_LABELS.get(base, base) + added
 
 
 def method_order(name: str) -> tuple[int, str]:
