@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from splathead.config import ModelConfig
 from splathead.losses import CODE_STEPS, laplace_loss, masked_gradient_l1
 from splathead.models import architecture_for, network_guides, parameter_count, works_without_guides
-from splathead.models.interpolation import upsample_spline
-from splathead.models.splathead import SplatHeadArchitecture, create
+from splathead.models.interpolation import upsample, upsample_spline
+from splathead.models.splathead import MAX_SMOOTHING, SplatHeadArchitecture, create
 
 SMALL = {"widths": (8, 8, 12, 12), "high_width": 8}
 
@@ -109,6 +109,17 @@ def test_spline_enlargement_keeps_ramps_and_is_smooth(scale):
     assert spread.min() >= 0 and spread.sum().item() == pytest.approx(scale**2, rel=1e-5)
     assert spread.shape == (9 * scale, 9 * scale)
     assert torch.allclose(spread, spread.T) and torch.allclose(spread, spread.flip(0), atol=1e-6)
+
+
+def test_limited_base_is_the_spline_where_smooth_and_near_bicubic_at_jumps():
+    lr = torch.full((1, 1, 24, 24), 0.4)
+    lr += 0.02 / CODE_STEPS * torch.randn(lr.shape, generator=torch.Generator().manual_seed(0))  # a lattice of single pixels
+    lr[..., 12:] += 0.3
+    net = network(trained=False, base="limited")
+    found, bicubic, spline = net.enlarged(lr), upsample(lr, 4, "bicubic"), upsample_spline(lr, 4)
+    away = torch.cat([found[..., : 4 * 9] - spline[..., : 4 * 9], found[..., 4 * 15 :] - spline[..., 4 * 15 :]], dim=-1)
+    assert away.abs().max() < 1e-6
+    assert (found - bicubic).abs().max() <= 1.001 * MAX_SMOOTHING / CODE_STEPS < (spline - bicubic).abs().max() / 10
 
 
 def test_starts_at_the_spline_where_that_is_its_base():

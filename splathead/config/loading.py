@@ -58,7 +58,7 @@ _CHOICES: dict[str, tuple] = {
     "reconstruct.fit.sh_degree": (0, 1, 2, 3),
     "train.target": ("surface", "render"),
     "train.model.name": (*NETWORKS, NO_NETWORK),
-    "train.model.base": ("bicubic", "bilinear", "spline"),
+    "train.model.base": ("bicubic", "bilinear", "spline", "limited"),
     "train.baselines": BASELINES,
     "train.loss_scale": ("range", "lsb"),
     "train.interval.operator": ("area", "antialiased", "classic"),

@@ -17,7 +17,8 @@ class ModelConfig:
     base_ch: int = 32
     """channels of the first level (32: 7,765,409 parameters, as published)"""
     base: str = "bicubic"
-    """interpolation that the residual is added to: bicubic (published) or bilinear; splathead: bicubic or spline"""
+    """interpolation that the residual is added to: bicubic (published) or bilinear; splathead: bicubic, spline or
+    limited (bicubic, smoothed where that moves it by a fraction of a code step)"""
     zero_init: bool = False
     """zero-initialised output layer, so that training starts at the base"""
     icnr: bool = False

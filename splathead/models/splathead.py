@@ -34,7 +34,10 @@ from splathead.models.interpolation import upsample, upsample_spline
 from splathead.models.pixel_shuffle import exact_convolution
 from splathead.models.sgnet_blocks import check_guides
 
-BASES = ("bicubic", "spline")
+BASES = ("bicubic", "spline", "limited")
+MAX_SMOOTHING = 0.25
+"""Base ``limited``: code steps by which bicubic enlargement may be moved towards the spline's. Bicubic interpolation shows the last
+hundredths of a step of every input pixel as a lattice on smooth skin; at jumps the spline is millimetres off."""
 LOW_CHANNELS = 7
 """Input features made of low-resolution depth and cover, see :meth:`SplatHead.low_features`"""
 STEP = 8
@@ -58,7 +61,7 @@ class SplatHeadArchitecture:
     high_width: int = 16
     """channels at full resolution"""
     base: str = "bicubic"
-    """how the trunk's result is enlarged: bicubic, or spline, which is smoother (:func:`upsample_spline`)"""
+    """how the trunk's result is enlarged: bicubic, spline (smoother, :func:`upsample_spline`) or limited (:data:`MAX_SMOOTHING`)"""
     guides: tuple[str, ...] = ("cover", "slope", "spread", "alpha", "rgb")
     output_margin: float = 0.5
     """output is clamped to [-margin, 1 + margin] of near..far, see the UNet's"""
@@ -159,8 +162,7 @@ class SplatHead(nn.Module):
         features = self.trunk(low, wide)
         with torch.autocast(lr_depth01.device.type, enabled=False):
             refined = low + exact_convolution(self.low_output, features) / CODE_STEPS
-            spline = self.architecture.base == "spline"
-            base = upsample_spline(refined, scale) if spline else upsample(refined, scale, "bicubic")
+            base = self.enlarged(refined)
         detail = self.high_features(features, wide)
         with torch.autocast(lr_depth01.device.type, enabled=False):
             weight = self.high_output.weight[:, :, 0, 0]
@@ -171,6 +173,17 @@ class SplatHead(nn.Module):
             if not with_scale:
                 return depth
             return depth, log_scale.clamp(*SCALE_LIMITS)[..., : height * scale, : width * scale]
+
+    def enlarged(self, refined: Tensor) -> Tensor:
+        """[B, 1, h * scale, w * scale]: the trunk's depth [B, 1, h, w] float32 enlarged as the architecture says."""
+        kind, scale = self.architecture.base, self.architecture.scale
+        if kind == "spline":
+            return upsample_spline(refined, scale)
+        bicubic = upsample(refined, scale, "bicubic")
+        if kind == "bicubic":
+            return bicubic
+        limit = MAX_SMOOTHING / CODE_STEPS
+        return bicubic - (bicubic - upsample_spline(refined, scale)).clamp(-limit, limit)
 
     def low_features(self, low: Tensor, cover: Tensor) -> Tensor:
         """[B, LOW_CHANNELS, h, w]: depth, what smoothing takes from it at three scales, its slopes in code steps, cover.
