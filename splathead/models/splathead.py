@@ -36,8 +36,8 @@ from splathead.models.sgnet_blocks import check_guides
 
 BASES = ("bicubic", "spline", "limited")
 MAX_SMOOTHING = 0.25
-"""Base ``limited``: code steps by which bicubic enlargement may be moved towards the spline's. Bicubic interpolation shows the last
-hundredths of a step of every input pixel as a lattice on smooth skin; at jumps the spline is millimetres off."""
+"""Base ``limited``: code steps by which bicubic enlargement may be moved towards the spline's. Bicubic interpolation shows the
+last hundredths of a step of every input pixel as a lattice on smooth skin; at jumps the spline is millimetres off."""
 LOW_CHANNELS = 7
 """Input features made of low-resolution depth and cover, see :meth:`SplatHead.low_features`"""
 STEP = 8
@@ -61,7 +61,7 @@ class SplatHeadArchitecture:
     high_width: int = 16
     """channels at full resolution"""
     base: str = "bicubic"
-    """how the trunk's result is enlarged: bicubic, spline (smoother, :func:`upsample_spline`) or limited (:data:`MAX_SMOOTHING`)"""
+    """how the trunk's result is enlarged: bicubic, spline (smoother, see :func:`upsample_spline`), limited (:data:`MAX_SMOOTHING`)"""
     guides: tuple[str, ...] = ("cover", "slope", "spread", "alpha", "rgb")
     output_margin: float = 0.5
     """output is clamped to [-margin, 1 + margin] of near..far, see the UNet's"""

@@ -36,7 +36,8 @@ METHOD_COLOURS = {
     "sgnet": "#b59f00", "dornet_nyu": "#222222", "splat_surface": "#003f5c", "unet_guided": "#0072B2", "unet_shape": "#0072B2",
     "unet_guided_shape": "#00406b", "splathead": "#009E73", "splathead_guided": "#009E73", "splathead_depth": "#66c2a5",
     "splathead_mix": "#005f45",
-    "splathead_mix_guided": "#005f45", "splathead_limited": "#a6761d", "splathead_limited_guided": "#a6761d", CEILING: "#777777",
+    "splathead_mix_guided": "#005f45", "splathead_limited": "#a6761d", "splathead_limited_guided": "#a6761d",
+    CEILING: "#777777",
 }  # fmt: skip
 LINE_STYLES = {
     "raw_splat": "--", CEILING: ":", "edsr_icnr": "--", "srresnet_icnr": "--", "swinir_plain": "--", "unet_normals": "--",
