@@ -61,7 +61,7 @@ class SplatHeadArchitecture:
     high_width: int = 16
     """channels at full resolution"""
     base: str = "bicubic"
-    """how the trunk's result is enlarged: bicubic, spline (smoother, see :func:`upsample_spline`), limited (:data:`MAX_SMOOTHING`)"""
+    """how the trunk's result is enlarged: bicubic, spline (:func:`upsample_spline`) or limited (:data:`MAX_SMOOTHING`)"""
     guides: tuple[str, ...] = ("cover", "slope", "spread", "alpha", "rgb")
     output_margin: float = 0.5
     """output is clamped to [-margin, 1 + margin] of near..far, see the UNet's"""
