@@ -69,15 +69,19 @@ class TrainedNetwork:
         """Whether :meth:`predict_with_error` can be asked."""
         return getattr(self.network, "predicts_scale", False)
 
+    @property
+    def any_scale(self) -> bool:
+        """Whether :meth:`at_scale` takes other factors than :attr:`scale`."""
+        return getattr(self.network.architecture, "any_scale", False)
+
     def at_scale(self, scale: int) -> TrainedNetwork:
         """The same weights at another super-resolution factor; ValueError where they belong to one."""
         if scale == self.scale:
             return self
-        architecture = self.network.architecture
-        if not getattr(architecture, "any_scale", False):
+        if not self.any_scale:
             raise ValueError(f"a network for scale factor {self.scale}, but this input needs {scale}")
         network = copy.copy(self.network)  # shares the weights
-        network.architecture = replace(architecture, scale=scale)
+        network.architecture = replace(self.network.architecture, scale=scale)
         description = architecture_to_dict(self.info["architecture"]["name"], network.architecture)
         return replace(self, network=network, info={**self.info, "architecture": description})
 

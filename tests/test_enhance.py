@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from analytic_surfaces import HEAD_AXES_MM, ellipsoid_depth, ellipsoid_mesh
 from conftest import REPOSITORY
 from scipy.spatial.transform import Rotation
@@ -20,7 +21,7 @@ from splathead.cameras import orbit_camera
 from splathead.config import Config
 from splathead.enhance import EnhanceOptions, enhance
 from splathead.enhance.head import Head
-from splathead.enhance.mesh import find_holes
+from splathead.enhance.mesh import find_holes, is_watertight, without_pinches
 from splathead.enhance.views import view_cameras
 from splathead.fusion import DepthView, FusedMesh, load_mesh
 from splathead.fusion.poisson import load_open3d
@@ -166,14 +167,27 @@ def test_holes_are_counted_and_measured():
     assert holes.count == 1 and 40 < holes.largest < 100
 
 
+def test_a_mesh_that_touches_itself_along_an_edge_is_no_watertight_one_until_it_is_cut():
+    vertices, faces = ellipsoid_mesh(3)
+    first, second = faces[0, :2]
+    twin = faces + len(vertices)  # a second ellipsoid, sewn to the first along one edge
+    twin = np.where(twin == first + len(vertices), first, np.where(twin == second + len(vertices), second, twin))
+    sewn = FusedMesh(np.float32(np.concatenate([vertices, vertices])), np.int32(np.concatenate([faces, twin])))
+    assert find_holes(sewn).count == 0 and not is_watertight(sewn)
+    whole = without_pinches(sewn)
+    assert is_watertight(whole) and len(faces) - 20 < len(whole.faces) <= 2 * len(faces)
+    solid = trimesh.Trimesh(whole.vertices, whole.faces, process=False)
+    assert solid.is_watertight and solid.is_winding_consistent
+    lone = FusedMesh(np.float32(vertices), np.int32(faces))
+    assert is_watertight(lone) and without_pinches(lone) is lone
+
+
 def test_a_closed_mesh_where_open3d_can_be_loaded(splats, tmp_path):
     try:
         load_open3d()
     except RuntimeError as error:
         pytest.skip(str(error))
     record = enhance(splats, tmp_path / "out", EnhanceOptions(watertight=True, **{**SPLATS, "views": 8}))
-    import trimesh
-
     mesh = load_mesh(tmp_path / "out" / "mesh.ply")
     assert record["mesh"]["watertight"] and trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).is_watertight
     assert np.median(distance_to_ellipsoid(tmp_path / "out" / "mesh.ply")) < 3.0

@@ -16,7 +16,7 @@ from splathead import shipped
 from splathead.cameras import Camera, orbit_camera
 from splathead.checkpoints import save_weights
 from splathead.config import Config, ModelConfig, TrainConfig
-from splathead.enhance import EnhanceOptions, enhance, enlarge
+from splathead.enhance import EnhanceOptions, enhance, enlarge, sampling
 from splathead.enhance.depth_input import enhance_depth
 from splathead.enhance.head import Head
 from splathead.enhance.views import EnhancedView, _clean_maps, enhance_views
@@ -24,11 +24,17 @@ from splathead.images import DepthEncoding, DepthMap, load_depth_png, read_png, 
 from splathead.maps.low_resolution import requantised
 from splathead.models import architecture_for, architecture_to_dict, create_network
 from splathead.ply import save_gaussians_ply
-from splathead.prediction import interpolate_depth, load_network
+from splathead.prediction import TrainedNetwork, interpolate_depth, load_network
 from splathead.training_state import training_settings
 
 pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.filterwarnings("ignore:.*need more than")]
 OPTIONS = {**SMALL, "views": 2, "method": "splathead"}
+
+
+@pytest.fixture(autouse=True)
+def small_renders(monkeypatch):
+    """Networks start from renders of 32 pixels, so that 128 are enlarged four times as 1024 are."""
+    monkeypatch.setattr(sampling, "KNOWN_SIDE", 32)
 
 
 def write_network(path, *, name="splathead", trained=True, mixture=(), lr_input="8bit", steps_of_error=None, half=False):
@@ -196,8 +202,8 @@ def test_weights_are_read_once(head, weights, tmp_path, monkeypatch):
 
 def test_other_processes_find_the_weights(head, weights, monkeypatch):
     write_network(weights)
-    with monkeypatch.context() as context:
-        context.setattr(enlarge, "load_network", lambda _path: pytest.fail("read in this process"))
+    with monkeypatch.context() as context:  # here the network is read for its factor, and not applied
+        context.setattr(TrainedNetwork, "predict_with_error", lambda *_: pytest.fail("applied in this process"))
         two, _ = enhance_views(head, EnhanceOptions(**OPTIONS), 2)
     one, _ = enhance_views(head, EnhanceOptions(**OPTIONS), 1)
     for a, b in zip(one, two):
@@ -263,3 +269,47 @@ def test_auto_is_the_network_for_gaussians_and_nothing_learnt_for_depth_maps():
     methods = {kind: EnhanceOptions().method_for(kind) for kind in ("splats", "capture", "photo", "depth")}
     assert methods == {"splats": "splathead", "capture": "splathead", "photo": "splathead", "depth": "variational"}
     assert EnhanceOptions(method="splathead").method_for("depth") == "splathead"
+
+
+@pytest.mark.parametrize(
+    ("resolution", "factor", "expected"),
+    [
+        (1024, None, (256, 4, 1)), (2048, None, (256, 8, 1)), (4096, None, (256, 16, 1)), (512, None, (256, 4, 2)),
+        (128, None, (256, 4, 8)), (768, None, (256, 6, 2)), (1300, None, (260, 5, 1)), (64, None, (256, 4, 16)),
+        (2048, 4, (512, 4, 1)), (512, 4, (256, 4, 2)),
+    ],
+)  # fmt: skip
+def test_methods_start_from_renders_of_the_side_they_know(monkeypatch, resolution, factor, expected):
+    monkeypatch.setattr(sampling, "KNOWN_SIDE", 256)
+    found = sampling.Sampling.of(resolution, factor)
+    assert (found.low, found.factor, found.reduction) == expected
+    assert found.side == resolution * found.reduction >= 1024
+    with pytest.raises(ValueError, match="--resolution 1000, expected a multiple of 3 for"):
+        sampling.Sampling.of(1000, 3)
+
+
+def test_depth_is_reduced_without_mixing_the_sides_of_an_edge():
+    y, x = np.mgrid[0:12, 0:16]
+    plane = np.float32(100 + 0.25 * x + 0.5 * y)
+    fine = np.where(x < 6, plane, plane + 50)  # the edge runs through the middle of a cell of 4
+    fine[:, 13:] = 0
+    low = sampling.reduced(fine, 4, 4.0)
+    centre_x, centre_y = np.meshgrid(4 * np.arange(3) + 1.5, 4 * np.arange(3) + 1.5)
+    smooth = 100 + 0.25 * centre_x + 0.5 * centre_y
+    assert low.shape == (3, 4) and low.dtype == np.float32
+    assert np.allclose(low[:, 0], smooth[:, 0]) and np.allclose(low[:, 2], smooth[:, 2] + 50)
+    assert np.allclose(low[:, 1], smooth[:, 1] - 0.25)  # columns 4 and 5 alone
+    assert (low[:, 3] == 0).all()  # a quarter of the cell
+    assert sampling.reduced(fine, 1, 4.0) is fine
+
+
+def test_small_maps_are_the_large_ones_reduced(weights):
+    write_network(weights)
+    head = Head(splatted_ellipsoid(), [], "metric")
+    large, small = (
+        enhance_views(head, EnhanceOptions(**{**OPTIONS, "views": 1, "resolution": size}), 1)[0][0] for size in (128, 64)
+    )
+    mask = small.after.mask
+    assert small.after.depth.shape == (64, 64) and mask.sum() > 0.9 * small.before.mask.sum()
+    assert np.array_equal(small.after.depth[mask], sampling.reduced(large.after.depth, 2, 4.0)[mask])
+    assert ((small.confidence > 0) <= mask).all()

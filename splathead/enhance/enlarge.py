@@ -47,6 +47,13 @@ def method_weights(name: str) -> Path | None:
     return Path(name) if name.endswith(".safetensors") else None
 
 
+def own_factor(name: str) -> int | None:
+    """The only factor that method ``name`` enlarges by; None = any."""
+    weights = method_weights(name)
+    network = None if weights is None else method_network(weights)
+    return None if network is None or network.any_scale else network.scale
+
+
 def method_network(weights: Path, scale: int | None = None) -> TrainedNetwork:
     """The network with these weights on the CPU, read once per process; ``scale``: for this factor, None = as trained.
 

@@ -28,7 +28,8 @@ class EnhanceOptions:
     views: int = 8
     """views around the head that are rendered and fused, 1 to 16"""
     resolution: int = 1024
-    """side of the depth maps in pixels (for a depth map as input: of its longer side, at least)"""
+    """side of the depth maps in pixels (for a depth map as input: of its longer side, at least). Methods for low-resolution
+    depth start from renders of about 256 pixels, which the network knows; below 1024 their result is reduced"""
     backend: str = "auto"
     """rasteriser: auto | cpu | gsplat | inria | reference"""
     faces: int = 200_000

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_depth
-from splathead.enhance.enlarge import method_network, method_weights
+from splathead.enhance.enlarge import method_network, method_weights, own_factor
 from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
 from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
 from splathead.enhance.options import EnhanceOptions
-from splathead.enhance.views import FACTOR, EnhancedView, enhance_views
+from splathead.enhance.sampling import Sampling
+from splathead.enhance.views import EnhancedView, enhance_views
 from splathead.enhance.write import Result, write_result
 from splathead.fusion.view_choice import choose_views
 from splathead.inputs import detect
@@ -85,10 +86,12 @@ def _check_files(options: EnhanceOptions) -> None:
 
 def _check_method(options: EnhanceOptions, kind: str) -> list[str]:
     """A network must load, and fit renders of Gaussians, before minutes of work; a line on which one it is."""
-    weights = method_weights(options.method_for(kind))
+    name = options.method_for(kind)
+    weights = method_weights(name)
     if weights is None:
         return []
-    return [f"network: {method_network(weights, None if kind == 'depth' else FACTOR).description}"]
+    factor = None if kind == "depth" else Sampling.of(options.resolution, own_factor(name)).factor
+    return [f"network: {method_network(weights, factor).description}"]
 
 
 def _check_target(out: Path, source: Path) -> None:

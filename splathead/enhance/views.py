@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from splathead.cameras import MM_PER_UNIT, RIG_RADIUS_UNITS, Camera, orbit_camera
 from splathead.config import Config
-from splathead.enhance.enlarge import Enlarge, enlarge_method
+from splathead.enhance.enlarge import Enlarge, enlarge_method, own_factor
 from splathead.enhance.head import Head
 from splathead.enhance.options import EnhanceOptions
+from splathead.enhance.sampling import Sampling, reduced
 from splathead.fusion import DepthView
 from splathead.images import DepthMap
 from splathead.maps.render_subject import render_maps
@@ -26,8 +27,6 @@ DIRECTIONS = (
     (60, -15), (-60, -15), (110, 20), (-110, 20), (180, 50),
 )  # fmt: skip
 """Yaw and elevation in degrees of the views, the most telling ones first: the face, the sides, the back, from below, above"""
-FACTOR = 4
-"""Methods for low-resolution depth get a render of a quarter of the size"""
 MARGIN = 1.1
 
 
@@ -47,6 +46,16 @@ class EnhancedView:
         return DepthView(
             depth_map.depth, depth_map.mask, self.camera, confidence=self.confidence if enhanced else None, rgb=self.rgb
         )
+
+
+@dataclass(frozen=True)
+class Renders:
+    """Clean maps of one view of the Gaussians."""
+
+    camera: Camera
+    high: dict[str, np.ndarray]  # at the camera's size
+    guides: dict[str, np.ndarray] | None  # at the size that a method for low-resolution depth enlarges to
+    low: dict[str, np.ndarray] | None  # at the size that it starts from
 
 
 def view_cameras(head: Head, options: EnhanceOptions) -> list[Camera]:
@@ -77,18 +86,21 @@ def enhance_views(head: Head, options: EnhanceOptions, jobs: int) -> tuple[list[
     device = raster_device(config.device, options.backend)
     gaussians = head.gaussians.to(device)
     name = options.method_for("splats")
-    method = FROM_FULL.get(name) or functools.partial(_from_low, enlarge_method(name))
-    cameras = view_cameras(head, options)
-    pairs, removed = [], 0
-    for camera in tqdm(cameras, desc="render", unit="view", dynamic_ncols=True):
+    sampling = None if name in FROM_FULL else Sampling.of(options.resolution, own_factor(name))
+    method = FROM_FULL.get(name) or functools.partial(_from_low, enlarge_method(name), sampling)
+    renders, removed = [], 0
+    for camera in tqdm(view_cameras(head, options), desc="render", unit="view", dynamic_ncols=True):
         high, dropped = _clean_maps(gaussians, camera, config)
-        low = _clean_maps(gaussians, camera.resized(options.resolution // FACTOR), config)[0] if name not in FROM_FULL else None
-        pairs.append((camera, high, low))
+        guides = low = None
+        if sampling is not None:
+            guides = high if sampling.reduction == 1 else _clean_maps(gaussians, camera.resized(sampling.side), config)[0]
+            low = _clean_maps(gaussians, camera.resized(sampling.low), config)[0]
+        renders.append(Renders(camera, high, guides, low))
         removed += dropped
     work = functools.partial(_enhance_view, method=method, jump=config.pairs.jump_mm)
-    calls = (delayed(work)(*pair) for pair in pairs)
-    parallel = Parallel(n_jobs=min(jobs, len(pairs)), return_as="generator", batch_size=1)
-    views = list(tqdm(parallel(calls), total=len(pairs), desc="enhance", unit="view", dynamic_ncols=True))
+    parallel = Parallel(n_jobs=min(jobs, len(renders)), return_as="generator", batch_size=1)
+    calls = (delayed(work)(view) for view in renders)
+    views = list(tqdm(parallel(calls), total=len(renders), desc="enhance", unit="view", dynamic_ncols=True))
     share = removed / max(1, sum(int(view.before.mask.sum()) for view in views))
     return views, [f"floaters and specks removed from the views: {removed:,} pixels ({100 * share:.2g} % of the head's)"]
 
@@ -104,39 +116,41 @@ def _clean_maps(gaussians, camera: Camera, config: Config) -> tuple[dict[str, np
     return clean, int((solid & ~clean["mask"].astype(bool)).sum())
 
 
-Method = Callable[[Camera, dict, "dict | None", float], tuple[np.ndarray, np.ndarray]]
-"""(camera, clean maps at full resolution, at low resolution, jump in mm) -> depth [H, W] in mm, 0 = nothing, and how far it is
-to be trusted, [H, W] in 0..1"""
+Method = Callable[[Renders, float], tuple[np.ndarray, np.ndarray]]
+"""(renders of a view, jump in mm) -> depth [H, W] in mm, 0 = nothing, and how far it is to be trusted, [H, W] in 0..1"""
 
 
-def _surface(camera: Camera, high: dict, _low: dict | None, jump: float) -> tuple[np.ndarray, np.ndarray]:
-    return splat_surface(SplatMaps.of_clean(high, camera), SplatSurfaceSettings(jump=jump)), _by_spread(camera, high)
+def _surface(view: Renders, jump: float) -> tuple[np.ndarray, np.ndarray]:
+    return splat_surface(SplatMaps.of_clean(view.high, view.camera), SplatSurfaceSettings(jump=jump)), _by_spread(view)
 
 
-def _raw(camera: Camera, high: dict, _low: dict | None, _jump: float) -> tuple[np.ndarray, np.ndarray]:
-    return high["depth"], _by_spread(camera, high)
+def _raw(view: Renders, _jump: float) -> tuple[np.ndarray, np.ndarray]:
+    return view.high["depth"], _by_spread(view)
 
 
-def _from_low(enlarge: Enlarge, camera: Camera, high: dict, low: dict, _jump: float) -> tuple[np.ndarray, np.ndarray]:
-    source = DepthMap.of_float(low["depth"], low["mask"].astype(bool), camera.resized(low["depth"].shape[1]), "render")
-    found = enlarge(source, FACTOR, high)
-    mask = found.depth_map.mask & high["mask"].astype(bool)
-    depth = np.where(mask, found.depth_map.depth, 0)
+def _from_low(enlarge: Enlarge, sampling: Sampling, view: Renders, jump: float) -> tuple[np.ndarray, np.ndarray]:
+    camera = view.camera.resized(sampling.low)
+    source = DepthMap.of_float(view.low["depth"], view.low["mask"].astype(bool), camera, "render")
+    found = enlarge(source, sampling.factor, view.guides)
+    depth = np.where(found.depth_map.mask & view.guides["mask"].astype(bool), found.depth_map.depth, 0)
+    depth = np.where(view.high["mask"].astype(bool), reduced(depth, sampling.reduction, jump), 0)
     if found.expected_error is None:
-        return depth, _by_spread(camera, high)
-    return depth, np.clip(high["alpha"], 0, 1) * outlier_weight(found.expected_error, mask)
+        return depth, _by_spread(view)
+    error = reduced(found.expected_error, sampling.reduction, np.inf)
+    return depth, np.clip(view.high["alpha"], 0, 1) * outlier_weight(error, depth > 0)
 
 
-def _by_spread(camera: Camera, high: dict) -> np.ndarray:
-    return splat_confidence(SplatMaps.of_clean(high, camera), high["alpha"].astype(np.float32))
+def _by_spread(view: Renders) -> np.ndarray:
+    return splat_confidence(SplatMaps.of_clean(view.high, view.camera), view.high["alpha"].astype(np.float32))
 
 
 FROM_FULL = {"splat_surface": _surface, "raw": _raw}
 """Methods that need no low-resolution render"""
 
 
-def _enhance_view(camera: Camera, high: dict, low: dict | None, *, method: Method, jump: float) -> EnhancedView:
-    depth, confidence = method(camera, high, low, jump)
+def _enhance_view(view: Renders, *, method: Method, jump: float) -> EnhancedView:
+    camera, high = view.camera, view.high
+    depth, confidence = method(view, jump)
     mask = (depth > 0) & high["mask"].astype(bool)
     before = DepthMap.of_float(high["depth"], high["mask"].astype(bool), camera, "raw splat depth")
     after = DepthMap.of_float(depth, mask, camera, "enhanced")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from splathead.depth_files import save_depth_exr
-from splathead.enhance.mesh import Holes
+from splathead.enhance.mesh import Holes, is_watertight
 from splathead.enhance.views import EnhancedView
 from splathead.fusion import FusedMesh, save_mesh
 from splathead.gaussians import Gaussians
@@ -102,7 +102,7 @@ def _record(folder: Path, result: Result, source: dict, clock: Clock) -> dict:
         "schema": SCHEMA, "kind": result.kind, "input": source, "understood": result.understood, "method": result.method,
         "unit": result.unit, "scale": result.scale, "near": encoding.near, "far": encoding.far, "views": views,
         "mesh": {
-            "faces": len(result.mesh.faces), "vertices": len(result.mesh.vertices), "watertight": holes.count == 0,
+            "faces": len(result.mesh.faces), "vertices": len(result.mesh.vertices), "watertight": is_watertight(result.mesh),
             "holes": holes.count, "largest_hole": round(holes.largest, 3),
         },
         "files": {role: name for role, name in FILES.items() if (folder / name).is_file()}, "seconds": clock.seconds,
