@@ -96,6 +96,10 @@ def test_the_folder_holds_what_its_record_says(result):
     assert len(list((result / "views").glob("*.png"))) == len(record["views"]) == 3
     assert record["mesh"]["faces"] <= 3000
     assert any("40,000 Gaussians" in line for line in record["understood"])
+    assert record["options"] == {key: value for key, value in SPLATS.items() if key != "jobs"}
+    (size,) = [line for line in record["understood"] if line.startswith("size of the mesh: ")]
+    found = np.array(size.removesuffix(" mm").split()[-1].split("x"), float)
+    assert np.allclose(found, np.ptp(load_mesh(result / "mesh.ply").vertices, axis=0), atol=0.5)
 
 
 def test_depth_does_not_depend_on_the_number_of_threads():
@@ -208,7 +212,7 @@ def test_a_photo_goes_through_facelift_or_says_what_is_missing(tmp_path, monkeyp
     monkeypatch.setenv("FACELIFT_PYTHON", sys.executable)
     monkeypatch.setenv("FAKE_FACELIFT", "ball")
     record = enhance(photo, tmp_path / "out", EnhanceOptions(**SMALL))
-    assert record["kind"] == "photo" and any("FaceLift" in line for line in record["understood"])
+    assert record["kind"] == "photo" and any("one photo" in line for line in record["understood"])
 
 
 def test_results_are_replaced_and_other_folders_are_not_touched(splats, tmp_path):

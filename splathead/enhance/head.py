@@ -137,5 +137,7 @@ def head_from_photo(path: Path, options: EnhanceOptions, work: Path) -> Head:
     write_png(window, prepared.cropped.window)
     ply = run_facelift({"photo": window}, work / "facelift", settings)["photo"]
     head = read_head(ply, options)
-    note = [f"NOTE: {prepared.refusal}"] if prepared.refusal else []
-    return Head(head.gaussians, [f"photo: {prepared.describe()}", *note, *head.lines], head.scale)
+    notes = ["NOTE: made from one photo: the sides and the back are FaceLift's guess"]
+    if prepared.refusal:
+        notes.append(f"NOTE: {prepared.refusal}")
+    return Head(head.gaussians, [f"photo: {prepared.describe()}", *notes, *head.lines], head.scale)

@@ -85,6 +85,12 @@ class EnhanceOptions:
         """The method for an input of this kind (one of :data:`splathead.inputs.KINDS`; all but depth maps become Gaussians)."""
         return AUTO_METHODS["depth" if kind == "depth" else "gaussians"] if self.method == "auto" else self.method
 
+    def overridden(self) -> dict:
+        """Name -> value, as JSON holds it, of what differs from its default; ``jobs`` changes no result."""
+        names = self.given(*(field.name for field in fields(self) if field.name != "jobs"))
+        values = {name: getattr(self, name) for name in names}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
     def given(self, *names: str) -> list[str]:
         """Those of the named options that differ from their defaults."""
         defaults = {field.name: field.default for field in fields(self)}

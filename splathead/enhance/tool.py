@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_depth
 from splathead.enhance.enlarge import method_network, method_weights, own_factor
 from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
@@ -124,16 +126,19 @@ def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: 
     report_lines(head.lines)
     with clock.step("views"):
         views, removed = enhance_views(head, options, options.jobs or core_count())
-        chosen, left_out = choose_views([view.depth_view(enhanced=True) for view in views], head.diagonal_mm)
-        fit = [views[index] for index in chosen]
+        kept, left_out = choose_views([view.depth_view(enhanced=True) for view in views], head.diagonal_mm)
+        fit = [views[index] for index in kept]
     with clock.step("mesh"):
         mesh, dropped = fused_mesh(fit, options, enhanced=True)
         before, _ = fused_mesh(fit, options, enhanced=False)
-    report_lines([*removed, *left_out, *dropped])
-    lines = [*head.lines, *removed, *left_out, *dropped]
+    size = "x".join(f"{side:.0f}" for side in np.ptp(mesh.vertices, axis=0))
+    made = [*removed, *left_out, *dropped, f"size of the mesh: {size} mm"]
+    report_lines(made)
     fused = [view.camera.name for view in fit]
-    method, holes = options.method_for(kind), find_holes(mesh)
-    return Result(kind, method, head.scale, lines, views, fused, mesh, holes, before, head.gaussians)
+    method, chosen = options.method_for(kind), options.overridden()
+    return Result(
+        kind, method, chosen, head.scale, [*head.lines, *made], views, fused, mesh, find_holes(mesh), before, head.gaussians
+    )
 
 
 def _load(path: Path, kind: str, options: EnhanceOptions, work: Path) -> Head:
@@ -153,10 +158,10 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
     with clock.step("mesh"):
         mesh = depth_mesh(view.after, view.rgb, jump, options.faces)
         before = depth_mesh(view.before, view.rgb, jump, options.faces)
-    method = options.method_for(kind)
+    method, chosen = options.method_for(kind), options.overridden()
     scale = "metric" if depth_map.encoding.unit == "mm" else "nominal"
     fused = [view.camera.name]
-    return Result(kind, method, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), before, None)
+    return Result(kind, method, chosen, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), before, None)
 
 
 def _jump(view: EnhancedView) -> float:

@@ -28,6 +28,8 @@ class Result:
 
     kind: str
     method: str
+    options: dict
+    """what the user overrode"""
     scale: str
     understood: list[str]
     views: list[EnhancedView]
@@ -100,6 +102,7 @@ def _record(folder: Path, result: Result, source: dict, clock: Clock) -> dict:
     holes = result.holes
     return {
         "schema": SCHEMA, "kind": result.kind, "input": source, "understood": result.understood, "method": result.method,
+        "options": result.options,
         "unit": result.unit, "scale": result.scale, "near": encoding.near, "far": encoding.far, "views": views,
         "mesh": {
             "faces": len(result.mesh.faces), "vertices": len(result.mesh.vertices), "watertight": is_watertight(result.mesh),
