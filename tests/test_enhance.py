@@ -22,10 +22,10 @@ from splathead.config import Config
 from splathead.enhance import EnhanceOptions, enhance
 from splathead.enhance.head import Head
 from splathead.enhance.mesh import find_holes, is_watertight, without_pinches
-from splathead.enhance.views import view_cameras
+from splathead.enhance.views import enhance_views, view_cameras
 from splathead.fusion import DepthView, FusedMesh, load_mesh
 from splathead.fusion.poisson import load_open3d
-from splathead.fusion.view_choice import choose_views
+from splathead.fusion.view_choice import choose_views, inside_share
 from splathead.gaussians import Gaussians
 from splathead.images import DepthEncoding, load_depth_png, write_png
 from splathead.maps.render_subject import render_maps
@@ -283,6 +283,25 @@ def test_views_of_the_inside_are_left_out_of_the_mesh_and_no_others(tmp_path):
     save_gaussians_ply(tmp_path / "head.ply", gaussians)
     lines = enhance(tmp_path / "head.ply", tmp_path / "whole", EnhanceOptions(**options))["understood"]
     assert not any("left out" in line for line in lines)
+
+
+def test_long_hair_is_seen_from_both_sides_and_its_views_are_kept():
+    """Two sheets beside the neck: views that also saw their inner side were left out, most of a long-haired head."""
+    head, rng = splatted_ellipsoid(), np.random.default_rng(0)
+    parts = [head]
+    for x in (-75.0, 75.0):
+        sheet = splatted_ellipsoid(6000)
+        points = np.stack([np.full(6000, x), rng.uniform(-140, 0, 6000), rng.uniform(-60, 0, 6000)], axis=1)
+        sheet.means[:] = torch.from_numpy(points.astype(np.float32))
+        sheet.quaternions[:] = torch.tensor([0.5**0.5, 0.0, 0.5**0.5, 0.0])  # flat along x
+        parts.append(sheet)
+    names = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
+    haired = Gaussians(*(torch.cat([getattr(part, name) for part in parts]) for name in names), unit="mm")
+    options = EnhanceOptions(**{**SPLATS, "views": 8, "resolution": 256})
+    views = [view.depth_view(enhanced=True) for view in enhance_views(Head(haired, [], "metric"), options, 1)[0]]
+    shares = [inside_share(view, views[:place]) for place, view in enumerate(views) if place]
+    assert 0.1 < max(shares) < 0.2
+    assert choose_views(views, 400.0) == (list(range(8)), [])
 
 
 def test_a_view_that_contradicts_the_others_is_left_out():
