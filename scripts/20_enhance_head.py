@@ -38,7 +38,7 @@ def run() -> None:
 
     record = enhance(arguments.input, arguments.out, arguments.options)
     mesh = record["mesh"]
-    holes = f"{mesh['holes']} holes, the largest {mesh['largest_hole']:.3g} {record['unit']}" if mesh["holes"] else "closed"
+    holes = f"{mesh['holes']} holes, the largest {mesh['largest_hole']:.3g} {record['unit']}" if mesh["holes"] else "no holes"
     print(f"{mesh['faces']:,} faces, {holes}; {sum(record['seconds'].values()):.0f} s")
     print(f"open {arguments.out / record['files']['report']} in a browser, or: python scripts/21_view.py {arguments.out}")
 

@@ -21,7 +21,7 @@ from splathead.cameras import orbit_camera
 from splathead.config import Config
 from splathead.enhance import EnhanceOptions, enhance
 from splathead.enhance.head import Head
-from splathead.enhance.mesh import find_holes, is_watertight, without_pinches
+from splathead.enhance.mesh import closed, find_holes, is_watertight
 from splathead.enhance.views import enhance_views, view_cameras
 from splathead.fusion import DepthView, FusedMesh, load_mesh
 from splathead.fusion.poisson import load_open3d
@@ -97,8 +97,8 @@ def test_the_folder_holds_what_its_record_says(result):
     assert record["mesh"]["faces"] <= 3000
     assert any("40,000 Gaussians" in line for line in record["understood"])
     assert record["options"] == {key: value for key, value in SPLATS.items() if key != "jobs"}
-    (size,) = [line for line in record["understood"] if line.startswith("size of the mesh: ")]
-    found = np.array(size.removesuffix(" mm").split()[-1].split("x"), float)
+    (size,) = [line for line in record["understood"] if line.startswith("size of the mesh, ")]
+    found = np.array(size.removesuffix(" mm").split(": ")[1].split(" x "), float)
     assert np.allclose(found, np.ptp(load_mesh(result / "mesh.ply").vertices, axis=0), atol=0.5)
 
 
@@ -171,19 +171,24 @@ def test_holes_are_counted_and_measured():
     assert holes.count == 1 and 40 < holes.largest < 100
 
 
-def test_a_mesh_that_touches_itself_along_an_edge_is_no_watertight_one_until_it_is_cut():
+def test_a_mesh_that_touches_itself_along_an_edge_is_not_watertight_until_it_is_cut():
     vertices, faces = ellipsoid_mesh(3)
     first, second = faces[0, :2]
     twin = faces + len(vertices)  # a second ellipsoid, sewn to the first along one edge
     twin = np.where(twin == first + len(vertices), first, np.where(twin == second + len(vertices), second, twin))
     sewn = FusedMesh(np.float32(np.concatenate([vertices, vertices])), np.int32(np.concatenate([faces, twin])))
     assert find_holes(sewn).count == 0 and not is_watertight(sewn)
-    whole = without_pinches(sewn)
+    whole = closed(sewn)
     assert is_watertight(whole) and len(faces) - 20 < len(whole.faces) <= 2 * len(faces)
     solid = trimesh.Trimesh(whole.vertices, whole.faces, process=False)
     assert solid.is_watertight and solid.is_winding_consistent
     lone = FusedMesh(np.float32(vertices), np.int32(faces))
-    assert is_watertight(lone) and without_pinches(lone) is lone
+    assert is_watertight(lone) and closed(lone) is lone
+    opened = FusedMesh(lone.vertices, lone.faces[4:])
+    assert not is_watertight(opened) and is_watertight(closed(opened))
+    tetrahedra = np.int32([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2], [0, 1, 4], [0, 5, 1], [0, 4, 5], [1, 5, 4]])
+    nothing_left = FusedMesh(np.float32(np.eye(6, 3)), tetrahedra)
+    assert closed(nothing_left) is nothing_left and not is_watertight(nothing_left)
 
 
 def test_a_closed_mesh_where_open3d_can_be_loaded(splats, tmp_path):
@@ -241,11 +246,12 @@ def test_results_are_replaced_and_other_folders_are_not_touched(splats, tmp_path
         ({"near": 1.0}, "--near does not go with"),
         ({"kind": "depth"}, r"my_head\.ply"),
         ({"method": "nothing.safetensors"}, "--method nothing.safetensors: no such file"),
+        ({"method": "bilinear", "resolution": 1000}, "--resolution 1000, expected a multiple of 64"),
     ],
 )
 def test_what_does_not_fit_the_input_is_one_sentence(splats, tmp_path, options, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        enhance(splats, tmp_path / "out", EnhanceOptions(**SMALL, **options))
+        enhance(splats, tmp_path / "out", EnhanceOptions(**{**SMALL, **options}))
     assert not (tmp_path / "out").exists()
 
 
@@ -319,8 +325,9 @@ def test_units_of_a_depth_map_are_millimetres_where_their_size_is_given(tmp_path
     camera = orbit_camera(0.0, 0.0, 64)
     truth = ellipsoid_depth(camera)
     np.save(tmp_path / "metres.npy", np.where(truth > 0, truth / 1000, np.float32(1e10)))
-    options = EnhanceOptions(hfov=50.0, scale_mm=1000.0, no_surface=(1e10,), **{**SMALL, "views": 8})
-    enhance(tmp_path / "metres.npy", tmp_path / "out", options)
+    options = EnhanceOptions(hfov=50.0, scale_mm=1000.0, no_surface=(1e10, math.inf, math.nan), **{**SMALL, "views": 8})
+    record = enhance(tmp_path / "metres.npy", tmp_path / "out", options)
+    assert record["options"]["no_surface"] == ["10000000000.0", "inf", "nan"]
     found = load_depth_png(tmp_path / "out" / "depth.png")
     assert found.encoding.unit == "mm" and abs(found.encoding.near - truth[truth > 0].min()) < 0.5
     mask = truth > 0

@@ -275,31 +275,43 @@ def test_auto_is_the_network_for_gaussians_and_nothing_learnt_for_depth_maps():
     ("resolution", "factor", "expected"),
     [
         (1024, None, (256, 4, 1)), (2048, None, (256, 8, 1)), (4096, None, (256, 16, 1)), (512, None, (256, 4, 2)),
-        (128, None, (256, 4, 8)), (768, None, (256, 6, 2)), (1300, None, (260, 5, 1)), (64, None, (256, 4, 16)),
-        (2048, 4, (512, 4, 1)), (512, 4, (256, 4, 2)),
+        (128, None, (256, 4, 8)), (768, None, (256, 6, 2)), (1344, None, (224, 6, 1)), (64, None, (256, 4, 16)),
+        (2048, 4, (512, 4, 1)), (512, 4, (256, 4, 2)), (1024, 8, (256, 8, 2)), (512, 3, (512, 3, 3)),
     ],
 )  # fmt: skip
 def test_methods_start_from_renders_of_the_side_they_know(monkeypatch, resolution, factor, expected):
     monkeypatch.setattr(sampling, "KNOWN_SIDE", 256)
     found = sampling.Sampling.of(resolution, factor)
     assert (found.low, found.factor, found.reduction) == expected
-    assert found.side == resolution * found.reduction >= 1024
-    with pytest.raises(ValueError, match="--resolution 1000, expected a multiple of 3 for"):
-        sampling.Sampling.of(1000, 3)
+    assert found.side == resolution * found.reduction >= 1024 * (factor or 4) / 4 * (factor != 3)
+
+
+def test_every_resolution_has_renders_near_the_known_side(monkeypatch):
+    monkeypatch.setattr(sampling, "KNOWN_SIDE", 256)
+    found = [sampling.Sampling.of(resolution) for resolution in range(64, 4097, 64)]
+    assert all(184 <= item.low <= 352 and item.side <= 4096 for item in found)
+    with pytest.raises(ValueError, match="--resolution 1028, expected a multiple of 64"):
+        sampling.Sampling.of(1028)
+
+
+@pytest.mark.parametrize(("reduction", "slope"), [(2, 3.0), (4, 0.75), (16, 1.5)])
+def test_depth_is_reduced_without_a_bias_on_slopes(reduction, slope):
+    """The mean over the nearest millimetres of a cell lay up to 5 mm in front of a steep surface."""
+    y, x = np.mgrid[0:64, 0:64]
+    fine = np.float32(300 + slope * x + 0.25 * y)
+    low = sampling.reduced(fine, reduction, 4.0)
+    centre = reduction * np.arange(64 // reduction) + (reduction - 1) / 2
+    assert low.dtype == np.float32
+    assert np.abs(low - (300 + slope * centre[None] + 0.25 * centre[:, None])).max() <= slope / 2 + 0.125
 
 
 def test_depth_is_reduced_without_mixing_the_sides_of_an_edge():
-    y, x = np.mgrid[0:12, 0:16]
-    plane = np.float32(100 + 0.25 * x + 0.5 * y)
-    fine = np.where(x < 6, plane, plane + 50)  # the edge runs through the middle of a cell of 4
+    fine = np.full((12, 16), 100.0, np.float32)
+    fine[:, 5:] = 150  # the edge runs through cells of 4, most of whose pixels lie behind
     fine[:, 13:] = 0
+    fine[0, 0] = 20  # a speck
     low = sampling.reduced(fine, 4, 4.0)
-    centre_x, centre_y = np.meshgrid(4 * np.arange(3) + 1.5, 4 * np.arange(3) + 1.5)
-    smooth = 100 + 0.25 * centre_x + 0.5 * centre_y
-    assert low.shape == (3, 4) and low.dtype == np.float32
-    assert np.allclose(low[:, 0], smooth[:, 0]) and np.allclose(low[:, 2], smooth[:, 2] + 50)
-    assert np.allclose(low[:, 1], smooth[:, 1] - 0.25)  # columns 4 and 5 alone
-    assert (low[:, 3] == 0).all()  # a quarter of the cell
+    assert np.array_equal(low, np.tile(np.float32([100, 150, 150, 0]), (3, 1)))  # the last cells are covered by a quarter
     assert sampling.reduced(fine, 1, 4.0) is fine
 
 

@@ -19,6 +19,8 @@ TRUNCATION_VOXELS = 6.0
 """Views of one fit disagree by some millimetres; a narrower band would keep both surfaces"""
 JUMP_MM = 4.0
 COLOUR_TOLERANCE_VOXELS = 3.0
+MOST_CUT = 0.01
+"""Share of the faces of a closed mesh that its repair may cost without a word"""
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,14 @@ def fused_mesh(views: Sequence[EnhancedView], options: EnhanceOptions, *, enhanc
 
         head = capped(largest_component(poisson_mesh(head.vertices, vertex_normals(head.vertices, head.faces))))
         lines.append(f"NOTE: closed by screened Poisson reconstruction: what none of the {len(views)} views saw is made up")
-    mesh = decimated(head, options.faces - closing * max(20, options.faces // 100))  # caps of pinches need some
+    mesh = decimated(head, options.faces)
     if closing:
-        mesh = without_pinches(mesh)
+        whole = closed(mesh)
+        if len(whole.faces) < (1 - MOST_CUT) * len(mesh.faces):
+            lines.append(f"NOTE: where the closed mesh touched itself a piece came off: {len(whole.faces):,} faces are left")
+        mesh = whole
         if not is_watertight(mesh):
-            lines.append("NOTE: the closed mesh touches itself along some edges: not watertight in the strict sense")
+            lines.append("NOTE: the mesh could not be closed everywhere, or touches itself along an edge: it is not watertight")
     mesh.colours = vertex_colours(mesh.vertices, observed, tolerance=COLOUR_TOLERANCE_VOXELS * volume.voxel, jump=JUMP_MM)
     return mesh, lines
 
@@ -72,20 +77,22 @@ def depth_mesh(depth_map: DepthMap, rgb: np.ndarray | None, jump: float, faces: 
 
 def is_watertight(mesh: FusedMesh) -> bool:
     """Whether each edge belongs to two triangles: no holes, and nowhere does the surface touch itself along an edge."""
-    return bool((_edge_uses(mesh)[1] == 2).all())
+    return bool((_edge_uses(mesh) == 2).all())
 
 
-def without_pinches(mesh: FusedMesh, attempts: int = 4) -> FusedMesh:
-    """A closed mesh again manifold: triangles around edges that more than two share are cut out, and the holes capped.
+def closed(mesh: FusedMesh, attempts: int = 4) -> FusedMesh:
+    """The largest piece of a mesh, watertight: triangles around edges that more than two share are cut out, holes capped.
 
-    Poisson and edge collapse leave a few such edges where two sheets meet. ``attempts``: a cap can make new ones.
+    Poisson and edge collapse leave a few such edges where two sheets meet. ``attempts``: a cap can make new ones. A mesh that
+    nothing would be left of stays as it is.
     """
     for _ in range(attempts):
-        place, uses = _edge_uses(mesh)
-        ends = _directed_edges(mesh)[uses[place] > 2]
-        if not len(ends):
+        uses = _edge_uses(mesh)
+        if (uses == 2).all():
             break
-        around = np.isin(mesh.faces, ends).any(axis=1)
+        around = np.isin(mesh.faces, _directed_edges(mesh)[uses > 2]).any(axis=1)
+        if around.all():
+            break
         mesh = capped(largest_component(FusedMesh(mesh.vertices, mesh.faces[~around])))
     return mesh
 
@@ -121,8 +128,7 @@ def _boundary(mesh: FusedMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    place, uses = _edge_uses(mesh)
-    edges = _directed_edges(mesh)[uses[place] == 1]
+    edges = _directed_edges(mesh)[_edge_uses(mesh) == 1]
     vertices, ends = np.unique(edges, return_inverse=True)
     ends = ends.reshape(-1, 2)
     graph = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(vertices), len(vertices)))
@@ -135,8 +141,8 @@ def _directed_edges(mesh: FusedMesh) -> np.ndarray:
     return np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
 
 
-def _edge_uses(mesh: FusedMesh) -> tuple[np.ndarray, np.ndarray]:
-    """For each of the directed edges the undirected one it is [3F], and how many faces each of those has [E]."""
+def _edge_uses(mesh: FusedMesh) -> np.ndarray:
+    """How many faces have the edge, in either direction, for each of the directed edges [3F]."""
     ends = np.sort(_directed_edges(mesh).astype(np.int64), axis=1)
     _, place, uses = np.unique(ends[:, 0] * len(mesh.vertices) + ends[:, 1], return_inverse=True, return_counts=True)
-    return place, uses
+    return uses[place]

@@ -28,8 +28,9 @@ class EnhanceOptions:
     views: int = 8
     """views around the head that are rendered and fused, 1 to 16"""
     resolution: int = 1024
-    """side of the depth maps in pixels (for a depth map as input: of its longer side, at least). Methods for low-resolution
-    depth start from renders of about 256 pixels, which the network knows; below 1024 their result is reduced"""
+    """side of the depth maps in pixels (for a depth map as input: of its longer side, at least). Of Gaussians the
+    methods for low-resolution depth (the network, variational, bilinear) start from renders of 184 to 352 pixels, 256 where
+    that divides; below 1024 their result is reduced. They take multiples of 64"""
     backend: str = "auto"
     """rasteriser: auto | cpu | gsplat | inria | reference"""
     faces: int = 200_000
@@ -86,10 +87,17 @@ class EnhanceOptions:
         return AUTO_METHODS["depth" if kind == "depth" else "gaussians"] if self.method == "auto" else self.method
 
     def overridden(self) -> dict:
-        """Name -> value, as JSON holds it, of what differs from its default; ``jobs`` changes no result."""
+        """Name -> value, as JSON holds it, of what differs from its default: of files the name, of numbers that may be infinite
+        the text. ``jobs`` changes no result."""
         names = self.given(*(field.name for field in fields(self) if field.name != "jobs"))
         values = {name: getattr(self, name) for name in names}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        if self.method.endswith(".safetensors"):
+            values["method"] = Path(self.method).name
+        if self.rgb is not None:
+            values["rgb"] = self.rgb.name
+        if "no_surface" in values:
+            values["no_surface"] = [str(number) for number in self.no_surface]
+        return values
 
     def given(self, *names: str) -> list[str]:
         """Those of the named options that differ from their defaults."""

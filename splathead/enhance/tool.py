@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_depth
-from splathead.enhance.enlarge import method_network, method_weights, own_factor
+from splathead.enhance.enlarge import method_network, method_weights
 from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
 from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.sampling import Sampling
-from splathead.enhance.views import EnhancedView, enhance_views
+from splathead.enhance.views import FROM_FULL, EnhancedView, enhance_views
 from splathead.enhance.write import Result, write_result
 from splathead.fusion.view_choice import choose_views
 from splathead.inputs import detect
@@ -87,13 +87,12 @@ def _check_files(options: EnhanceOptions) -> None:
 
 
 def _check_method(options: EnhanceOptions, kind: str) -> list[str]:
-    """A network must load, and fit renders of Gaussians, before minutes of work; a line on which one it is."""
+    """A network must load, and a method take this resolution, before minutes of work; a line on which network it is."""
     name = options.method_for(kind)
     weights = method_weights(name)
-    if weights is None:
-        return []
-    factor = None if kind == "depth" else Sampling.of(options.resolution, own_factor(name)).factor
-    return [f"network: {method_network(weights, factor).description}"]
+    if kind != "depth" and name not in FROM_FULL:
+        Sampling.of(options.resolution)
+    return [] if weights is None else [f"network: {method_network(weights).description}"]
 
 
 def _check_target(out: Path, source: Path) -> None:
@@ -131,14 +130,12 @@ def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: 
     with clock.step("mesh"):
         mesh, dropped = fused_mesh(fit, options, enhanced=True)
         before, _ = fused_mesh(fit, options, enhanced=False)
-    size = "x".join(f"{side:.0f}" for side in np.ptp(mesh.vertices, axis=0))
-    made = [*removed, *left_out, *dropped, f"size of the mesh: {size} mm"]
+    size = " x ".join(f"{side:.0f}" for side in np.ptp(mesh.vertices, axis=0))
+    made = [*removed, *left_out, *dropped, f"size of the mesh, width x height x depth: {size} mm"]
     report_lines(made)
     fused = [view.camera.name for view in fit]
-    method, chosen = options.method_for(kind), options.overridden()
-    return Result(
-        kind, method, chosen, head.scale, [*head.lines, *made], views, fused, mesh, find_holes(mesh), before, head.gaussians
-    )
+    lines = [*head.lines, *made]
+    return Result(kind, options, head.scale, lines, views, fused, mesh, find_holes(mesh), before, head.gaussians)
 
 
 def _load(path: Path, kind: str, options: EnhanceOptions, work: Path) -> Head:
@@ -158,10 +155,9 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
     with clock.step("mesh"):
         mesh = depth_mesh(view.after, view.rgb, jump, options.faces)
         before = depth_mesh(view.before, view.rgb, jump, options.faces)
-    method, chosen = options.method_for(kind), options.overridden()
     scale = "metric" if depth_map.encoding.unit == "mm" else "nominal"
     fused = [view.camera.name]
-    return Result(kind, method, chosen, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), before, None)
+    return Result(kind, options, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), before, None)
 
 
 def _jump(view: EnhancedView) -> float:

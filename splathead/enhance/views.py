@@ -132,11 +132,12 @@ def _from_low(enlarge: Enlarge, sampling: Sampling, view: Renders, jump: float) 
     camera = view.camera.resized(sampling.low)
     source = DepthMap.of_float(view.low["depth"], view.low["mask"].astype(bool), camera, "render")
     found = enlarge(source, sampling.factor, view.guides)
-    depth = np.where(found.depth_map.mask & view.guides["mask"].astype(bool), found.depth_map.depth, 0)
+    kept = found.depth_map.mask & view.guides["mask"].astype(bool)
+    depth = np.where(kept, found.depth_map.depth, 0)
     depth = np.where(view.high["mask"].astype(bool), reduced(depth, sampling.reduction, jump), 0)
     if found.expected_error is None:
         return depth, _by_spread(view)
-    error = reduced(found.expected_error, sampling.reduction, np.inf)
+    error = reduced(np.where(kept, found.expected_error, 0), sampling.reduction, np.inf)
     return depth, np.clip(view.high["alpha"], 0, 1) * outlier_weight(error, depth > 0)
 
 

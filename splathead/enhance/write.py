@@ -10,6 +10,7 @@ import numpy as np
 
 from splathead.depth_files import save_depth_exr
 from splathead.enhance.mesh import Holes, is_watertight
+from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView
 from splathead.fusion import FusedMesh, save_mesh
 from splathead.gaussians import Gaussians
@@ -27,9 +28,7 @@ class Result:
     """Everything that a call made; ``views`` begins with the front."""
 
     kind: str
-    method: str
-    options: dict
-    """what the user overrode"""
+    options: EnhanceOptions
     scale: str
     understood: list[str]
     views: list[EnhancedView]
@@ -101,8 +100,8 @@ def _record(folder: Path, result: Result, source: dict, clock: Clock) -> dict:
     ]  # fmt: skip
     holes = result.holes
     return {
-        "schema": SCHEMA, "kind": result.kind, "input": source, "understood": result.understood, "method": result.method,
-        "options": result.options,
+        "schema": SCHEMA, "kind": result.kind, "input": source, "understood": result.understood,
+        "method": result.options.method_for(result.kind), "options": result.options.overridden(),
         "unit": result.unit, "scale": result.scale, "near": encoding.near, "far": encoding.far, "views": views,
         "mesh": {
             "faces": len(result.mesh.faces), "vertices": len(result.mesh.vertices), "watertight": is_watertight(result.mesh),
