@@ -239,7 +239,8 @@ def _scan(maker: _Maker) -> None:
 
 def _consistency(maker: _Maker, **columns: object) -> None:
     for name in ("raw_splat", "bilinear", "unet"):
-        key = {"views": "all", "method": name, "track": METHODS[name][0], "n": 1, **columns}
+        target = "surface" if name == "unet" and columns["experiment"] == "main" else ""  # as networks have
+        key = {"views": "all", "method": name, "track": METHODS[name][0], "target": target, "n": 1, **columns}
         maker.add("consistency", "frac", 0.002, **key)
         maker.add("consistency_conflict", "frac", 0.01, **key)
 

@@ -34,7 +34,7 @@ from splathead.report.study.build import build_study, readme_block, study_tables
 from splathead.report.study.causes import CONTROLS, FIVE, TOTAL, causes, pair_cause
 from splathead.report.study.data import FITS, Study, focus, load_study, pooled
 from splathead.report.study.grid import Grid, GridColumn, GridLine, build_grid
-from splathead.report.study.main_tables import main_table, main_tables
+from splathead.report.study.main_tables import main_table, main_tables, real_heads_table
 from splathead.report.study.matrix_figures import FIGURES, study_figures
 from splathead.report.study.numbers import macro_name, numbers, numbers_tex, used_macros
 from splathead.report.table_set import training_table
@@ -141,6 +141,13 @@ def test_main_table_holds_every_method_once_and_the_rows_values(study):
     )
     assert f"{wanted.value:.3f}" in markdown(table)
     assert [title for title, _ in table.groups] == ["vanilla fit", "regularised fit"]
+
+
+def test_real_heads_at_a_glance_have_networks_and_methods_without_training(study):
+    (section,) = real_heads_table(study).sections
+    cells = {line.label: [cell.text for cell in line.cells] for line in section.lines}
+    assert set(cells) >= {"UNet", "bilinear"} and len(cells["UNet"]) == 5  # two fits of the scan, two of the capture, LAM's
+    assert "–" not in cells["UNet"] + cells["bilinear"]
 
 
 def test_every_table_is_rectangular_in_latex_and_markdown(study):

@@ -189,12 +189,15 @@ def real_heads_table(study: Study) -> Table | None:
     """All real heads at a glance: error against the scan's surface, disagreement of views on the others."""
     heads = {prefix: rows.where(experiment="main").first_seed() for prefix, rows in study.real_heads().items()}
     heads = {prefix: focus(rows, "raster_mode", "views", "zone") for prefix, rows in heads.items()}
-    rows = Results(tuple(replace(row, experiment=prefix, dataset="") for prefix, found in heads.items() for row in found.rows))
-    rows = rows.where(target=("", "surface"), metric=("rmse", "consistency"))
+    heads = {prefix: rows.where(target=("", "surface"), metric=("rmse", "consistency")) for prefix, rows in heads.items()}
+    # the views of a network for the surface are rows of that target, those of a method without training of none
+    rows = Results(tuple(
+        replace(row, experiment=prefix, dataset="", target="") for prefix, found in heads.items() for row in found.rows
+    ))  # fmt: skip
     columns = [
         (
             REAL_HEADS["scan"],
-            [GridColumn("rmse", {"experiment": "scan", "fit": fit, "target": "surface"}, label=fit) for fit in FITS],
+            [GridColumn("rmse", {"experiment": "scan", "fit": fit}, label=fit) for fit in FITS],
         )
     ]
     for prefix in ("capture", "lam"):
