@@ -13,7 +13,7 @@ from splathead.maps.low_resolution import load_low_resolution
 from splathead.maps.view_maps import load_guide_maps, load_normal_target
 from splathead.metrics.zones import ZoneSettings
 from splathead.samples import Sample
-from splathead.training_pairs import TrainingPair, make_pair_of_code
+from splathead.training_pairs import TrainingPair, make_pair_of_code, over_range
 
 LOADER_THREADS = 16
 
@@ -37,7 +37,7 @@ def load_pairs(
         folder = sample.path(config, 5)
         name = "/".join(folder.parts[-3:])
         lr_input = settings.lr_input if with_interior else input_of(settings, name)
-        lr = load_low_resolution(folder, lr_input, config.seed)
+        lr = over_range(load_low_resolution(folder, lr_input, config.seed), settings.model.range_mm)
         target = load_depth_code(folder / f"hr_{settings.target}.png")
         scale = target.camera.width // lr.camera.width
         return make_pair_of_code(

@@ -27,7 +27,7 @@ from splathead.maps.low_resolution import load_low_resolution, requantised
 from splathead.models import architecture_from_dict, architecture_to_dict, create_network, parameter_count, works_without_guides
 from splathead.models.interpolation import upsample_depth, upsample_mask
 from splathead.samples import Sample, input_stage
-from splathead.training_pairs import LowResolutionInput, prepare_input
+from splathead.training_pairs import LowResolutionInput, over_range, prepare_input
 
 PREDICTION_BITS = 16
 
@@ -94,6 +94,7 @@ class TrainedNetwork:
     def predict(self, lr: DepthMap, maps: Mapping[str, np.ndarray] | None = None) -> DepthMap:
         """Super-resolve one map, in full precision. ``maps`` of the view as stage 04 stores them, for its guides; None for a
         network that works without."""
+        lr = self._over_known_range(lr)
         guides = view_guides(self.guides, maps or {}, lr, self.scale, absent=maps is None)
         used = f", guided by {', '.join(beside_input(self.guides))}" if maps and beside_input(self.guides) else ""
         return network_prediction(self.network, lr, guides, self.device, self.description + used)
@@ -108,11 +109,15 @@ class TrainedNetwork:
         """
         if not self.predicts_error:
             raise ValueError(f"{self.info['architecture']['name']}: this network does not predict its error")
+        lr = self._over_known_range(lr)
         prepared, guides = prepare_input(lr), view_guides(self.guides, maps or {}, lr, self.scale, absent=maps is None)
         depth01, log_scale = self.network(*network_inputs(prepared, guides, self.device), with_scale=True)
         found = to_depth_map(lr, prepared, depth01[0, 0].cpu().numpy(), self.scale, self.description)
         error = torch.exp(log_scale[0, 0]).cpu().numpy() * (prepared.range / CODE_STEPS)
         return found, np.where(found.mask, error, 0).astype(np.float32)
+
+    def _over_known_range(self, lr: DepthMap) -> DepthMap:
+        return over_range(lr, getattr(self.network.architecture, "range_mm", 0.0))
 
 
 def load_network(path: Path, device: torch.device | str = "cpu") -> TrainedNetwork:

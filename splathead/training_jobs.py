@@ -233,7 +233,8 @@ class _DataKey:
         noisy = any(name in STUDY_DEGRADATIONS for name in (train.lr_input, *train.lr_mixture))
         noise_seed = self.config.seed if noisy else 0
         zones = (self.config.pairs.interior_px, self.config.pairs.jump_mm)
-        what = (train.lr_input, tuple(train.lr_mixture), noise_seed, train.target, normals, self.guides, zones)
+        inputs = (train.lr_input, tuple(train.lr_mixture), train.model.range_mm)
+        what = (*inputs, noise_seed, train.target, normals, self.guides, zones)
         return (str(self.config.run_folder), *what, train.max_gpu_memory_gb)
 
     def __hash__(self) -> int:

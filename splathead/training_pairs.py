@@ -8,7 +8,7 @@ may come with it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,6 +39,17 @@ def prepare_input(lr: DepthMap) -> LowResolutionInput:
     span = lr.encoding.far - lr.encoding.near
     depth01 = np.where(lr.mask, (lr.depth.astype(np.float64) - lr.encoding.near) / span, 0.0)
     return LowResolutionInput(extend_depth(depth01.astype(np.float32), lr.mask), lr.mask, lr.encoding.near, span)
+
+
+def over_range(lr: DepthMap, range_mm: float) -> DepthMap:
+    """The same map with ``range_mm`` from its code's near as the unit that networks see, instead of the code's own range.
+
+    How far splats lie behind the skin is a matter of millimetres, not of the shoulders' distance from the nose, which sets the
+    range of the code. Unchanged for 0, and where the unit of depth is unknown.
+    """
+    if not range_mm or lr.encoding.unit != "mm":
+        return lr
+    return replace(lr, encoding=replace(lr.encoding, far=lr.encoding.near + range_mm))
 
 
 @dataclass(frozen=True)

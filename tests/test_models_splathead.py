@@ -168,9 +168,11 @@ def test_gradient_loss_over_a_stride():
 
 
 def test_bad_architectures_are_named():
-    for wrong in ({"widths": (8, 8, 8)}, {"scale": 0}, {"high_width": 2}, {"output_margin": -1.0}):
+    for wrong in ({"widths": (8, 8, 8)}, {"scale": 0}, {"high_width": 2}):
         with pytest.raises(ValueError, match="expected a scale of at least 1, 4 widths"):
             SplatHeadArchitecture(**wrong)
+    with pytest.raises(ValueError, match=r"margin -1.0, range_mm 0.0, expected both from 0"):
+        SplatHeadArchitecture(output_margin=-1.0)
     with pytest.raises(ValueError, match="expected cover and any others"):
         SplatHeadArchitecture(guides=("rgb", "cover"))
     with pytest.raises(ValueError, match="edsr takes no guides"):

@@ -29,6 +29,8 @@ class ModelConfig:
     """unet: also predict normals, see train.normal_target"""
     guides: list[str] = field(default_factory=lambda: ["own"])
     """unet, sgnet, splathead: maps of the view that it sees (cover, slope, spread, alpha, rgb, normal); own = its usual ones"""
+    range_mm: float = 0.0
+    """splathead: depth that it takes for its unit, whatever the range of the input's code is; 0 = that range"""
 
 
 @dataclass

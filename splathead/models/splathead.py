@@ -64,7 +64,9 @@ class SplatHeadArchitecture:
     """how the trunk's result is enlarged: bicubic, spline (:func:`upsample_spline`) or limited (:data:`MAX_SMOOTHING`)"""
     guides: tuple[str, ...] = ("cover", "slope", "spread", "alpha", "rgb")
     output_margin: float = 0.5
-    """output is clamped to [-margin, 1 + margin] of near..far, see the UNet's"""
+    """output is clamped to [-margin, 1 + margin] of near..far, see the UNet's; above the input's maximum, where that is more"""
+    range_mm: float = 0.0
+    """near..far of the inputs that it knows (:func:`splathead.training_pairs.over_range`); 0 = the code's own"""
     guides_optional: ClassVar[bool] = True
     any_scale: ClassVar[bool] = True
 
@@ -72,11 +74,13 @@ class SplatHeadArchitecture:
         object.__setattr__(self, "guides", tuple(self.guides))
         object.__setattr__(self, "widths", tuple(self.widths))
         guide_channels(self.guides)
-        if self.scale < 1 or len(self.widths) != 4 or min(*self.widths, self.high_width) < 4 or self.output_margin < 0:
+        if self.scale < 1 or len(self.widths) != 4 or min(*self.widths, self.high_width) < 4:
             raise ValueError(
-                f"SplatHead with scale {self.scale}, widths {self.widths}, high_width {self.high_width}, margin "
-                f"{self.output_margin}, expected a scale of at least 1, 4 widths of at least 4 channels, a margin of at least 0"
+                f"SplatHead with scale {self.scale}, widths {self.widths}, high_width {self.high_width}, expected a scale of "
+                "at least 1, 4 widths of at least 4 channels"
             )
+        if self.output_margin < 0 or self.range_mm < 0:
+            raise ValueError(f"SplatHead with margin {self.output_margin}, range_mm {self.range_mm}, expected both from 0")
         if self.base not in BASES:
             raise ValueError(f"SplatHead base {self.base!r}, expected {' or '.join(BASES)}")
         if self.guides[:1] != OF_INPUT:
@@ -169,7 +173,9 @@ class SplatHead(nn.Module):
             residual, log_scale = (
                 (detail.float() * weight[i][:, None, None]).sum(1, keepdim=True) + self.high_output.bias[i] for i in (0, 1)
             )
-            depth = (base + residual / CODE_STEPS).clamp(-margin, 1.0 + margin)[..., : height * scale, : width * scale]
+            highest = low.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1.0) + margin
+            depth = torch.minimum((base + residual / CODE_STEPS).clamp_min(-margin), highest)
+            depth = depth[..., : height * scale, : width * scale]
             if not with_scale:
                 return depth
             return depth, log_scale.clamp(*SCALE_LIMITS)[..., : height * scale, : width * scale]
