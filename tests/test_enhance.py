@@ -21,13 +21,13 @@ from splathead.cameras import orbit_camera
 from splathead.config import Config
 from splathead.enhance import EnhanceOptions, enhance
 from splathead.enhance.head import Head
-from splathead.enhance.mesh import closed, find_holes, is_watertight
+from splathead.enhance.mesh import closed, depth_mesh, find_holes, is_watertight
 from splathead.enhance.views import enhance_views, view_cameras
 from splathead.fusion import DepthView, FusedMesh, load_mesh
 from splathead.fusion.poisson import load_open3d
 from splathead.fusion.view_choice import choose_views, inside_share
 from splathead.gaussians import Gaussians
-from splathead.images import DepthEncoding, load_depth_png, write_png
+from splathead.images import DepthEncoding, DepthMap, load_depth_png, write_png
 from splathead.maps.render_subject import render_maps
 from splathead.metrics.surface import Surface
 from splathead.metrics.zones import ZoneSettings, compute_zones
@@ -176,18 +176,22 @@ def test_a_mesh_that_touches_itself_along_an_edge_is_not_watertight_until_it_is_
     first, second = faces[0, :2]
     twin = faces + len(vertices)  # a second ellipsoid, sewn to the first along one edge
     twin = np.where(twin == first + len(vertices), first, np.where(twin == second + len(vertices), second, twin))
-    sewn = FusedMesh(np.float32(np.concatenate([vertices, vertices])), np.int32(np.concatenate([faces, twin])))
+    sewn = FusedMesh(np.float32(np.concatenate([vertices, vertices + 300])), np.int32(np.concatenate([faces, twin])))
     assert find_holes(sewn).count == 0 and not is_watertight(sewn)
     whole = closed(sewn)
     assert is_watertight(whole) and len(faces) - 20 < len(whole.faces) <= 2 * len(faces)
     solid = trimesh.Trimesh(whole.vertices, whole.faces, process=False)
     assert solid.is_watertight and solid.is_winding_consistent
+    split = np.concatenate([sewn.vertices, sewn.vertices[[first, second]]])  # the seam, twice
+    twice = np.where(twin == first, len(sewn.vertices), np.where(twin == second, len(sewn.vertices) + 1, twin))
+    apart = FusedMesh(split, np.int32(np.concatenate([faces, twice])))
+    assert is_watertight(apart) and trimesh.Trimesh(closed(apart).vertices, closed(apart).faces).is_watertight
     lone = FusedMesh(np.float32(vertices), np.int32(faces))
     assert is_watertight(lone) and closed(lone) is lone
     opened = FusedMesh(lone.vertices, lone.faces[4:])
     assert not is_watertight(opened) and is_watertight(closed(opened))
     tetrahedra = np.int32([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2], [0, 1, 4], [0, 5, 1], [0, 4, 5], [1, 5, 4]])
-    nothing_left = FusedMesh(np.float32(np.eye(6, 3)), tetrahedra)
+    nothing_left = FusedMesh(np.random.default_rng(0).random((6, 3), np.float32), tetrahedra)
     assert closed(nothing_left) is nothing_left and not is_watertight(nothing_left)
 
 
@@ -319,6 +323,13 @@ def test_a_view_that_contradicts_the_others_is_left_out():
     kept, lines = choose_views(views, 300.0)
     assert kept == [0, 1]
     assert len(lines) == 1 and f"{cameras[2].name} (contradicts" in lines[0]
+
+
+def test_a_depth_maps_mesh_keeps_the_neck_behind_the_chin_and_no_specks():
+    depth = np.zeros((64, 64), np.float32)
+    depth[4:40, 16:48], depth[40:60, 24:40], depth[2, 2:5], depth[3, 2:5] = 500, 540, 300, 300
+    mesh = depth_mesh(DepthMap.of_float(depth, depth > 0, orbit_camera(0.0, 0.0, 64), "parts"), None, 4.0, 10_000)
+    assert len(mesh.faces) == 2 * (35 * 31 + 19 * 15)
 
 
 def test_units_of_a_depth_map_are_millimetres_where_their_size_is_given(tmp_path):

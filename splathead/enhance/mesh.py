@@ -9,7 +9,8 @@ import numpy as np
 
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView
-from splathead.fusion import FusedMesh, decimated, extract_surface, fuse_views, largest_component, vertex_colours
+from splathead.fusion import FusedMesh, decimated, extract_surface, fuse_views, vertex_colours
+from splathead.fusion.surface import large_components, largest_component
 from splathead.images import DepthMap
 from splathead.subjects.base import vertex_normals
 
@@ -19,6 +20,8 @@ TRUNCATION_VOXELS = 6.0
 """Views of one fit disagree by some millimetres; a narrower band would keep both surfaces"""
 JUMP_MM = 4.0
 COLOUR_TOLERANCE_VOXELS = 3.0
+SPECK_SHARE = 0.01
+"""Pieces of a depth map's mesh with fewer of its faces are left out"""
 MOST_CUT = 0.01
 """Share of the faces of a closed mesh that its repair may cost without a word"""
 
@@ -59,13 +62,16 @@ def fused_mesh(views: Sequence[EnhancedView], options: EnhanceOptions, *, enhanc
 
 
 def depth_mesh(depth_map: DepthMap, rgb: np.ndarray | None, jump: float, faces: int) -> FusedMesh:
-    """The triangles of one depth map, in its camera's world with +Y up and +Z towards the camera; the largest piece only."""
+    """The triangles of one depth map, in its camera's world with +Y up and +Z towards the camera, without specks.
+
+    A chin hides where the neck begins: it is a piece of its own.
+    """
     from splathead.metrics.surface import Surface
 
     surface = Surface.from_depth(depth_map.depth, depth_map.mask, depth_map.camera, jump)
     at_origin = np.allclose(depth_map.camera.world_to_cam, np.eye(4))
     vertices = surface.vertices * (1.0, -1.0, -1.0) if at_origin else surface.vertices
-    mesh = largest_component(FusedMesh(np.float32(vertices), np.int32(surface.faces)))
+    mesh = large_components(FusedMesh(np.float32(vertices), np.int32(surface.faces)), SPECK_SHARE)
     mesh = decimated(mesh, faces)
     if rgb is not None:
         pixels, _ = depth_map.camera.project(mesh.vertices * ((1.0, -1.0, -1.0) if at_origin else 1.0))
@@ -83,9 +89,10 @@ def is_watertight(mesh: FusedMesh) -> bool:
 def closed(mesh: FusedMesh, attempts: int = 4) -> FusedMesh:
     """The largest piece of a mesh, watertight: triangles around edges that more than two share are cut out, holes capped.
 
-    Poisson and edge collapse leave a few such edges where two sheets meet. ``attempts``: a cap can make new ones. A mesh that
-    nothing would be left of stays as it is.
+    Poisson and edge collapse leave a few such edges, and vertices in one place, which other programs merge, where two sheets
+    meet. ``attempts``: a cap can make new ones. A mesh that nothing would be left of stays as it is.
     """
+    mesh = _welded(mesh)
     for _ in range(attempts):
         uses = _edge_uses(mesh)
         if (uses == 2).all():
@@ -134,6 +141,16 @@ def _boundary(mesh: FusedMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     graph = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(vertices), len(vertices)))
     label = connected_components(graph, directed=False)[1] if len(edges) else np.zeros(0, dtype=np.int64)
     return edges, label, vertices
+
+
+def _welded(mesh: FusedMesh) -> FusedMesh:
+    """The mesh with one vertex at each place."""
+    points, place = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    if len(points) == len(mesh.vertices):
+        return mesh
+    faces = place.reshape(-1)[mesh.faces].astype(np.int32)
+    distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    return FusedMesh(points, faces[distinct])
 
 
 def _directed_edges(mesh: FusedMesh) -> np.ndarray:

@@ -40,6 +40,19 @@ def extract_surface(volume: TsdfVolume) -> FusedMesh:
 
 def largest_component(mesh: FusedMesh) -> FusedMesh:
     """The connected component with most faces, without unused vertices."""
+    component = _components(mesh)
+    return _compacted(mesh.vertices, mesh.faces[component == np.bincount(component).argmax()])
+
+
+def large_components(mesh: FusedMesh, min_share: float) -> FusedMesh:
+    """The connected components that have at least ``min_share`` of the mesh's faces each, or the largest one."""
+    component = _components(mesh)
+    counts = np.bincount(component)
+    return _compacted(mesh.vertices, mesh.faces[counts[component] >= min(min_share * len(mesh.faces), counts.max())])
+
+
+def _components(mesh: FusedMesh) -> np.ndarray:
+    """Number of the connected component of each face [F]."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -47,8 +60,7 @@ def largest_component(mesh: FusedMesh) -> FusedMesh:
     rows, columns = mesh.faces[:, [0, 1]].T.ravel(), mesh.faces[:, [1, 2]].T.ravel()
     graph = coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count, count))
     _, label = connected_components(graph, directed=False)
-    face_label = label[mesh.faces[:, 0]]
-    return _compacted(mesh.vertices, mesh.faces[face_label == np.bincount(face_label).argmax()])
+    return label[mesh.faces[:, 0]]
 
 
 def decimated(mesh: FusedMesh, target_faces: int) -> FusedMesh:
