@@ -283,7 +283,7 @@ def test_methods_start_from_renders_of_the_side_they_know(monkeypatch, resolutio
     monkeypatch.setattr(sampling, "KNOWN_SIDE", 256)
     found = sampling.Sampling.of(resolution, factor)
     assert (found.low, found.factor, found.reduction) == expected
-    assert found.side == resolution * found.reduction >= 1024 * (factor or 4) / 4 * (factor != 3)
+    assert found.side == resolution * found.reduction >= 256 * (factor or 4)
 
 
 def test_every_resolution_has_renders_near_the_known_side(monkeypatch):

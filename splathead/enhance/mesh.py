@@ -10,7 +10,7 @@ import numpy as np
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView
 from splathead.fusion import FusedMesh, decimated, extract_surface, fuse_views, vertex_colours
-from splathead.fusion.surface import large_components, largest_component
+from splathead.fusion.surface import large_components, largest_component, proper_faces
 from splathead.images import DepthMap
 from splathead.subjects.base import vertex_normals
 
@@ -148,9 +148,7 @@ def _welded(mesh: FusedMesh) -> FusedMesh:
     points, place = np.unique(mesh.vertices, axis=0, return_inverse=True)
     if len(points) == len(mesh.vertices):
         return mesh
-    faces = place.reshape(-1)[mesh.faces].astype(np.int32)
-    distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
-    return FusedMesh(points, faces[distinct])
+    return FusedMesh(points, proper_faces(place.reshape(-1)[mesh.faces].astype(np.int32)))
 
 
 def _directed_edges(mesh: FusedMesh) -> np.ndarray:

@@ -76,8 +76,12 @@ def decimated(mesh: FusedMesh, target_faces: int) -> FusedMesh:
         vertices, faces = fast_simplification.simplify(vertices, faces, target_count=target_faces, agg=7.0 + 2 * attempt)
     if len(faces) > target_faces:
         raise ValueError(f"decimation stopped at {len(faces)} faces, expected at most {target_faces}; raise target_faces")
-    distinct = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
-    return _compacted(np.asarray(vertices, dtype=np.float32), faces[distinct])
+    return _compacted(np.asarray(vertices, dtype=np.float32), proper_faces(faces))
+
+
+def proper_faces(faces: np.ndarray) -> np.ndarray:
+    """Those of the faces [F, 3] that have three different vertices."""
+    return faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])]
 
 
 def vertex_colours(vertices: np.ndarray, views: Sequence[DepthView], *, tolerance: float, jump: float) -> np.ndarray:
