@@ -42,7 +42,7 @@ LOW_CHANNELS = 7
 """Input features made of low-resolution depth and cover, see :meth:`SplatHead.low_features`"""
 STEP = 8
 """Low-resolution sides are padded to multiples of this: the trunk halves them three times"""
-ALL_DROPPED = 0.4
+ALL_DROPPED = 0.25
 """Training: probability that a sample loses all of its guides, as in track A"""
 ONE_DROPPED = 0.1
 """Training: probability that a sample loses one of the guides that are left, each on its own"""

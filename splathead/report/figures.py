@@ -35,16 +35,16 @@ METHOD_COLOURS = {
     "swinir": "#2f9c95", "swinir_plain": "#2f9c95", "unet": "#0072B2", "unet_normals": "#0072B2", "unet_long": "#0072B2",
     "sgnet": "#b59f00", "dornet_nyu": "#222222", "splat_surface": "#003f5c", "unet_guided": "#0072B2", "unet_shape": "#0072B2",
     "unet_guided_shape": "#00406b", "splathead": "#009E73", "splathead_guided": "#009E73", "splathead_depth": "#66c2a5",
-    "splathead_mix": "#005f45",
-    "splathead_mix_guided": "#005f45", "splathead_limited": "#a6761d", "splathead_limited_guided": "#a6761d",
+    "splathead_mix": "#005f45", "splathead_mix_guided": "#005f45", "splathead_code_range": "#a6761d",
+    "splathead_code_range_guided": "#a6761d", "splathead_bicubic": "#7f7f00", "splathead_bicubic_guided": "#7f7f00",
+    "splathead_norgb": "#b2df8a", "splathead_norgb_guided": "#b2df8a",
     CEILING: "#777777",
 }  # fmt: skip
 LINE_STYLES = {
     "raw_splat": "--", CEILING: ":", "edsr_icnr": "--", "srresnet_icnr": "--", "swinir_plain": "--", "unet_normals": "--",
     "unet_long": "-.", "dornet_nyu": "-.", "unet_guided": ":", "unet_shape": "-.", "unet_guided_shape": ":",
-    "splathead_guided": "--",
-    "splathead_depth": "-.", "splathead_mix": "-.", "splathead_mix_guided": ":",
-    "splathead_limited_guided": "--",
+    "splathead_guided": "--", "splathead_depth": "-.", "splathead_mix": "-.", "splathead_mix_guided": ":",
+    "splathead_code_range_guided": "--", "splathead_bicubic_guided": "--", "splathead_norgb_guided": "--",
 }  # fmt: skip
 """Variants of a network have its colour and another line"""
 OTHER_COLOURS = ("#7a5195", "#003f5c", "#bc5090", "#58508d")
