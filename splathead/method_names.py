@@ -1,4 +1,7 @@
-"""What is added to a method's name for the predictions that are made of its predictions."""
+"""What is added to a method's name for its predictions with guides, and for those that are made of its predictions."""
+
+GUIDED = "_guided"
+"""Of a network that works with and without guides: with them"""
 
 FUSED = "_fused"
 """Moved to the surface that the predictions of all views agree on, see :mod:`splathead.multiview`"""

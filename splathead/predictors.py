@@ -17,6 +17,7 @@ from splathead.devices import compute_device, gpu_count
 from splathead.guides import beside_input, view_guides
 from splathead.images import DepthMap, load_depth_png, save_depth_png, write_json
 from splathead.maps.view_maps import load_guide_maps
+from splathead.method_names import GUIDED
 from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.models import network_guides, works_without_guides
 from splathead.models.interpolation import fit_offset
@@ -71,10 +72,6 @@ def check_methods(key: str, wanted: Iterable[str], known: Iterable[str]) -> None
     missing = [name for name in wanted if name not in known]
     if missing:
         raise ValueError(f"{key}: {missing[0]!r} is not among the methods of stage 06: {', '.join(known)}")
-
-
-GUIDED = "_guided"
-"""Added to the name of a network that works with and without guides for its predictions with them"""
 
 
 def network_predictors(config: Config, name: str, weights: Path, *, of_study: bool = False) -> list[Predictor]:

@@ -11,7 +11,7 @@ import numpy as np
 from splathead.config import Config
 from splathead.evaluation.scores import ScoreKey, ScoreSheet
 from splathead.evaluation.views import RENDERED, Method
-from splathead.method_names import base_method
+from splathead.method_names import GUIDED, base_method
 from splathead.metrics.mesh import CURVE_THRESHOLDS, TABLE_THRESHOLDS
 from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
@@ -20,7 +20,7 @@ EXPERIMENT = "main"
 REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "unet_normals_none")
 """Methods that every network (and what else ``COMPARED`` names) is compared with, paired by view."""
 OURS = "splathead"
-"""Methods whose names start so are compared with every network"""
+"""Compared with every other network of its input track; its variants, whose names start so, with it"""
 COMPARED = ("variational", "dornet_nyu")
 PAIRED_METRICS = {
     "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",
@@ -100,14 +100,17 @@ def _labels(folder: str, method: Method | None, config: Config) -> dict:
 
 def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str]]:
     """Name and folder of what a method is compared with: the first seed of each, applied to the same input. What is made of
-    another method's predictions is also compared with that method."""
+    another method's predictions is also compared with that method, and a network with its guides with itself without."""
     base = base_method(method.name)
     if not (method.is_network or method.name in COMPARED or base != method.name):
         return []
+    mine = (OURS, OURS + GUIDED)
+    rivals = (lambda name: not name.startswith(OURS)) if method.name in mine else (lambda name: name in mine)
     found: dict[str, Method] = {}
     for other in sorted(others, key=lambda m: (m.seed or 0, m.folder)):
         same_training = other.degradation_train == method.degradation_train or not other.is_network
-        wanted = other.name in (*REFERENCES, base) or (method.name.startswith(OURS) and other.is_network)
+        rival = method.name.startswith(OURS) and other.is_network and other.track == method.track and rivals(other.name)
+        wanted = rival or other.name in (*REFERENCES, base, method.name.removesuffix(GUIDED))
         if wanted and other.degradation_test == method.degradation_test and same_training:
             found.setdefault(other.name, other)
     names = dict.fromkeys((*REFERENCES, *sorted(found)))
@@ -163,8 +166,8 @@ class _RowMaker:
         return rows
 
     def _used(self, key: ScoreKey, *, paired: bool) -> bool:
-        """Whether a table or figure uses a measure: whole F-score curves are for all views of a method only."""
+        """Whether a table or figure uses a measure: whole F-score curves are for all views of a method, inside, only."""
         if paired and key.metric not in PAIRED_METRICS:
             return False
         on_curve_only = key.metric == "f_score" and key.threshold in CURVE_THRESHOLDS - TABLE_THRESHOLDS
-        return not on_curve_only or (not paired and self.columns["views"] == "all" and key.zone != "silhouette")
+        return not on_curve_only or (not paired and self.columns["views"] == "all" and key.zone == "interior")
