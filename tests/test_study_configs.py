@@ -49,7 +49,7 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     essential = {
         f"{m}-{t}" for m in ("unet", "srresnet", "edsr", "swinir", "splathead", "unet_guided") for t in ("surface", "render")
     }
-    assert len(names) == 38 and set(names[:12]) == essential
+    assert len(names) == 40 and set(names[:12]) == essential
     assert all(len([n for n in names if n.startswith(f"{m}-")]) == 6 for m in ("unet", "splathead"))  # three seeds
     ours = {job.method: job.config.train for job in jobs if job.method.startswith("splathead")}
     assert {train.steps for method, train in ours.items() if method != "splathead_mix"} == {config.train.steps}
