@@ -59,8 +59,9 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     assert sorted(n for n in names if n.startswith("unet-")) == sorted(
         f"unet-{t}{seed}" for t in ("surface", "render") for seed in ("", "+seed1", "+seed2")
     )
-    data = [(job.config.train.target, job.config.train.normal_target, network_guides(job.config.train.model)) for job in jobs]
-    assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 16  # one GPU reads new data so often
+    trains = [job.config.train for job in jobs]
+    data = [(t.target, t.normal_target, network_guides(t.model), t.model.range_mm) for t in trains]
+    assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 22  # one GPU reads new data so often
 
 
 def test_fits_of_the_scan_are_several_subjects_of_one_person(shared_data):
