@@ -20,6 +20,7 @@ from conftest import REPOSITORY
 from splathead.cameras import Camera, orbit_camera
 from splathead.config import Config
 from splathead.evaluation import depth, mesh
+from splathead.evaluation.rows import _references
 from splathead.evaluation.summary import verdict
 from splathead.evaluation.views import Method, View, predicted_methods, spread_views
 from splathead.fusion.files import save_mesh
@@ -235,6 +236,8 @@ def test_the_mesh_file_holds_the_whole_curve_and_table_thresholds_of_precision_a
     names = ("f_score", "precision", "recall")
     thresholds = {metric: {row.threshold for row in rows if row.metric == metric} for metric in names}
     assert thresholds["f_score"] == {f"{t:g}mm" for t in CURVE_MM} | {"0.1%diag", "0.5%diag", "1%diag"}
+    curve_only = {row.zone for row in rows if row.metric == "f_score" and row.threshold == "0.05mm"}
+    assert curve_only == {"interior"}  # elsewhere the table's thresholds only
     table = {"0.1mm", "0.25mm", "0.5mm", "1mm", "2mm", "0.1%diag", "0.5%diag", "1%diag"}
     assert thresholds["precision"] == thresholds["recall"] == table
     assert {row.metric for row in rows} >= {"chamfer_l1", "hausdorff", "hausdorff_95", "normal_consistency", "f_score_auc"}
@@ -380,6 +383,26 @@ def test_tracks_follow_the_input(scratch):
     found = {method.name: method for method in predicted_methods(scratch)}
     assert list(found) == ["bilinear", "bicubic", "raw_splat", "unet"]  # baselines first
     assert [method.track for method in found.values()] == ["A", "A", "C", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "rivals"),
+    [
+        ("splathead", {"srresnet", "unet"}),
+        ("splathead_guided", {"unet_guided", "unet", "splathead"}),  # and itself without guides
+        ("splathead_norgb", {"splathead", "unet"}),
+        ("splathead_norgb_guided", {"splathead_guided", "unet", "splathead_norgb"}),
+        ("unet_guided", {"unet"}),
+        ("srresnet", {"unet"}),
+        ("bilinear", set()),
+    ],
+)
+def test_ours_is_paired_with_the_networks_of_its_track_and_its_variants_with_it(name, rivals):
+    names = ["bilinear", "srresnet", "unet", "unet_guided", "splathead", "splathead_norgb"]
+    names += ["splathead_guided", "splathead_norgb_guided"]
+    methods = {n: Method(n, n, "8bit", "surface", 0, guided=n.endswith("_guided")) for n in names}
+    found = {reference for reference, _ in _references(methods[name], list(methods.values()))}
+    assert found - {"bilinear"} == rivals and ("bilinear" in found) == (name != "bilinear")
 
 
 def test_the_scripts_print_a_table_and_the_verdict(scratch, tmp_path):

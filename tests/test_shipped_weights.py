@@ -47,19 +47,36 @@ def test_the_card_describes_these_files(network):
     assert sum(path.stat().st_size for path in shipped.WEIGHTS_FOLDER.iterdir()) < 10e6
 
 
-@pytest.mark.parametrize("guided", [True, False])
-@pytest.mark.parametrize("scale", [2, 4, 8])
-def test_every_factor_comes_closer_than_interpolation(network, view, scale, guided):
-    """A smooth ellipsoid is nothing that the network saw in training. Without the mean error: these large splats lie in front
-    of their surface, a head's behind it, which is what the network takes away."""
+FACTORS = [(scale, guided) for scale in (2, 4, 8) for guided in (True, False)]
+IN_FRONT = pytest.mark.xfail(strict=True, reason="splats in front of the ellipsoid are moved on: 3.23 mm, bicubic 3.07")
+
+
+def check_against_interpolation(network, view, scale, guided, measure) -> None:
+    """A smooth ellipsoid is nothing that the network saw in training."""
     low, maps = view
     source = low[SIDE // scale]
     found, error = network.at_scale(scale).predict_with_error(source, maps if guided else None)
     bicubic, truth = interpolate_depth(source, scale, "bicubic"), ellipsoid_depth(orbit_camera(0, 0, SIDE))
     assert np.array_equal(found.mask, bicubic.mask) and error[found.mask].min() > 0
     inside = found.mask & (truth > 0)
-    ours, theirs = (np.std((one.depth - truth)[inside]) for one in (found, bicubic))
+    ours, theirs = (measure((one.depth - truth)[inside]) for one in (found, bicubic))
     assert ours < 0.95 * theirs
+
+
+def rmse(error):
+    return np.sqrt(np.mean(error**2))
+
+
+@pytest.mark.parametrize(
+    ("scale", "guided"), [pytest.param(*case, marks=IN_FRONT if case == (2, True) else ()) for case in FACTORS]
+)
+def test_every_factor_comes_closer_than_interpolation(network, view, scale, guided):
+    check_against_interpolation(network, view, scale, guided, rmse)
+
+
+@pytest.mark.parametrize(("scale", "guided"), FACTORS)
+def test_every_factor_has_less_noise_than_interpolation(network, view, scale, guided):
+    check_against_interpolation(network, view, scale, guided, np.std)
 
 
 def test_sizes_that_are_not_square(network, view):

@@ -104,17 +104,22 @@ def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str
     base = base_method(method.name)
     if not (method.is_network or method.name in COMPARED or base != method.name):
         return []
-    mine = (OURS, OURS + GUIDED)
-    rivals = (lambda name: not name.startswith(OURS)) if method.name in mine else (lambda name: name in mine)
     found: dict[str, Method] = {}
     for other in sorted(others, key=lambda m: (m.seed or 0, m.folder)):
         same_training = other.degradation_train == method.degradation_train or not other.is_network
-        rival = method.name.startswith(OURS) and other.is_network and other.track == method.track and rivals(other.name)
-        wanted = rival or other.name in (*REFERENCES, base, method.name.removesuffix(GUIDED))
+        wanted = _are_rivals(method, other) or other.name in (*REFERENCES, base, method.name.removesuffix(GUIDED))
         if wanted and other.degradation_test == method.degradation_test and same_training:
             found.setdefault(other.name, other)
     names = dict.fromkeys((*REFERENCES, *sorted(found)))
     return [(name, found[name].folder) for name in names if name in found and name != method.name]
+
+
+def _are_rivals(method: Method, other: Method) -> bool:
+    """Whether ``method`` is our network and ``other`` somebody's in the same input track, or a variant of ours and ours."""
+    if not method.name.startswith(OURS) or not other.is_network or other.track != method.track:
+        return False
+    ours = (OURS, OURS + GUIDED)
+    return other.name in ours if method.name not in ours else not other.name.startswith(OURS)
 
 
 def _grouped(sheets: Iterable[ScoreSheet], keys: Sequence[ScoreKey]) -> dict[tuple[str, ...], dict[str, _Scores]]:
