@@ -67,7 +67,7 @@ class Sample:
 
     @property
     def fit(self) -> str:
-        """Name of the reconstruction: vanilla, regularised, import, facelift."""
+        """Name of the reconstruction: a preset of ``reconstruct.fit.presets``, import or facelift."""
         return self.variant.rsplit("-", 1)[0]
 
     @property
