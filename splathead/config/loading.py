@@ -130,11 +130,22 @@ def validate(config: Config, source: str) -> None:
     for key in counts:
         if value_of(key) < 1:
             raise ConfigError(f"{source}: {key}: {value_of(key)}, expected at least 1")
+    _check_fits(config, source)
     for index, entry in enumerate(config.trainings):
         where = f"{source}: trainings[{index}]"
         changes = {key: value for key, value in entry.items() if key != "seed"}
         train = build_section(type(config.train), changes, where, base=config.train)
         validate(dataclasses.replace(config, trainings=[], train=train), where)
+
+
+def _check_fits(config: Config, source: str) -> None:
+    """ConfigError for ``train.fits`` or ``evaluate.fits`` of a fit that stage 02 does not make."""
+    kind = config.reconstruct.source
+    made = config.reconstruct.fit.presets if kind == "fit" else [kind]
+    for key, fits in {"train.fits": config.train.fits, "evaluate.fits": config.evaluate.fits}.items():
+        for fit in fits:
+            if fit not in made:
+                raise ConfigError(f"{source}: {key}: {fit!r}, expected one of the fits that are made: {', '.join(made)}")
 
 
 def check_lr_input(name: str, where: str) -> None:
