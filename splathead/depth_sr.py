@@ -29,7 +29,7 @@ from splathead.predictors import (
     network_predictors,
     write_predictions,
 )
-from splathead.samples import STAGE_NAMES, input_stage, list_samples, predictions_folder, stage_folder
+from splathead.samples import STAGE_NAMES, evaluated_samples, input_stage, list_samples, predictions_folder, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, record_group, safe_name
 from splathead.training_device import create_accelerator
 from splathead.training_jobs import (
@@ -220,8 +220,7 @@ def _prediction_part(run: _Run, predictor: Predictor, jobs: int) -> Stage:
     """Write one method's predictions, unless they are there."""
     config = run.config
     splits = tuple(dict.fromkeys(("val", *config.evaluate.splits))) if not config.trainings else tuple(config.evaluate.splits)
-    stage = input_stage(config)
-    samples = [sample for split in splits for sample in list_samples(config, stage, splits=(split,), limit=run.limit)]
+    samples = evaluated_samples(config, splits, run.limit)
     names = [dataclasses.astuple(sample) for sample in samples]
     part = run.open_part(predictions_folder(config), predictor.method, predictor.settings, names)
     if not part.finished:

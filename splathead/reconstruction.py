@@ -8,11 +8,12 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from splathead.config import Config
+from splathead.config import Config, ReconstructConfig
 from splathead.devices import gpu_count, gpu_jobs
 from splathead.images import write_json
 from splathead.metrics.statistics import Estimate, bootstrap_mean
@@ -39,6 +40,16 @@ def reconstruct(config: Config, *, jobs: int, force: bool = False, limit: int = 
     return lines
 
 
+def fit_settings(settings: ReconstructConfig) -> dict:
+    """What the fits depend on: ``settings`` without the field of a preset (of its name) that is not made. Fits without it, from
+    before there was such a preset, stay finished."""
+    found = asdict(settings)
+    for preset in ("few_views", "few_gaussians"):
+        if preset not in settings.fit.presets:
+            del found["fit"][preset]
+    return found
+
+
 def _fit_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage, int]:
     items = [f"{name}/{preset}" for name in list_subjects(config, limit=limit) for preset in config.reconstruct.fit.presets]
     given, extra = [_given_fit(config, item) for item in items], config.render.backend
@@ -46,9 +57,8 @@ def _fit_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage,
         if not any(given):
             raise ValueError(f"reconstruct.fits: {config.reconstruct.fits}: no {items[0]}/gaussians.ply nor any other fit")
         extra = [extra, *(fingerprint_path(fit / name) for fit in given if fit for name in (FIT_NAME, "gaussians.ply"))]
-    stage = Stage.open(
-        config.run_folder, STAGE_NAMES[2], config.reconstruct, [STAGE_NAMES[1]], extra=extra, force=force, seed=config.seed
-    )
+    settings, inputs = fit_settings(config.reconstruct), [STAGE_NAMES[1]]
+    stage = Stage.open(config.run_folder, STAGE_NAMES[2], settings, inputs, extra=extra, force=force, seed=config.seed)
     work, jobs = functools.partial(_fit_item, config), gpu_jobs(config.device, jobs)
     stage.run_items(work, items, jobs=jobs, unit="fit", gpus=gpu_count(config.device))
     return stage, len(items)
@@ -77,9 +87,8 @@ def _facelift_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[S
     if config.subjects.source == "photos":
         photos = kept_photos(config)
         extra = [config.subjects.map_yaws, config.subjects.map_size]
-        stage = Stage.open(
-            config.run_folder, STAGE_NAMES[2], config.reconstruct, [STAGE_NAMES[1]], extra=extra, force=force, seed=config.seed
-        )
+        settings, inputs = fit_settings(config.reconstruct), [STAGE_NAMES[1]]
+        stage = Stage.open(config.run_folder, STAGE_NAMES[2], settings, inputs, extra=extra, force=force, seed=config.seed)
     elif not config.subjects.path:
         raise ValueError("subjects.path is empty, expected a photo or a folder of photos")
     else:
@@ -100,7 +109,8 @@ def _facelift_item(facelift_subject: object, photo: Path, ply: Path, config: Con
 def _open_without_subjects(config: Config, path: Path, force: bool) -> Stage:
     """Stage 02 where it makes the subjects itself, from the user's files at ``path``."""
     extra = [fingerprint_path(path), config.subjects.map_yaws, config.subjects.map_size]
-    return Stage.open(config.run_folder, STAGE_NAMES[2], config.reconstruct, extra=extra, force=force, seed=config.seed)
+    settings = fit_settings(config.reconstruct)
+    return Stage.open(config.run_folder, STAGE_NAMES[2], settings, extra=extra, force=force, seed=config.seed)
 
 
 def _fit_item(config: Config, item: str, out_dir: Path) -> None:
@@ -130,17 +140,17 @@ def _take_fit(folder: Path, iterations: int, out_dir: Path) -> None:
 
 
 def fit_subject(config: Config, item: str, out_dir: Path) -> None:
-    """Fit one ``<subject>/<preset>`` to its fit views: gaussians.ply and reconstruction.json.
+    """Fit one ``<subject>/<preset>`` to the preset's fit views: gaussians.ply and reconstruction.json.
 
     Reads images, cameras and points.npz, never the true mesh and never a held-out image.
     """
     from splathead.devices import raster_device
-    from splathead.fitting.optimise import fit_views, preset_config
+    from splathead.fitting.optimise import fit_views, preset_cameras, preset_config
     from splathead.subjects.writer import load_subject
 
     name, preset = item.split("/")
     subject = load_subject(stage_folder(config, 1) / name)
-    cameras = subject.cameras.fit
+    cameras = preset_cameras(subject.cameras.fit, config.reconstruct.fit, preset)
     points, colours = subject.initial_cloud()
     device = raster_device(config.device, config.render.backend)
     started = time.perf_counter()
@@ -231,5 +241,5 @@ def _row(config: Config, preset: str, metric: str, estimate: Estimate) -> Result
         experiment="reconstruction", dataset=config.subjects.source, fit=preset, method="3dgs",
         views="held_out" if metric in ("psnr", "ssim", "lpips") else "", metric=metric, unit=SUMMARY_UNITS[metric],
         value=estimate.value, ci_low=estimate.ci_low, ci_high=estimate.ci_high, n=estimate.n, seed=config.seed,
-        device=device_name(device), commit=commit, dirty=dirty, config_hash=fingerprint(config.reconstruct),
+        device=device_name(device), commit=commit, dirty=dirty, config_hash=fingerprint(fit_settings(config.reconstruct)),
     )  # fmt: skip

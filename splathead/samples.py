@@ -36,6 +36,7 @@ fractions of the bounding-box diagonal.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,7 @@ class Sample:
 
     @property
     def fit(self) -> str:
-        """Name of the reconstruction: vanilla, regularised, import, facelift."""
+        """Name of the reconstruction: a preset of ``reconstruct.fit.presets``, import or facelift."""
         return self.variant.rsplit("-", 1)[0]
 
     @property
@@ -136,3 +137,20 @@ def list_samples(config: Config, stage: int, *, splits: tuple[str, ...] = (), li
             views |= {path.name.removesuffix("_hr.npz") for path in folder.glob("*_hr.npz")}
             samples += [Sample(subject, folder.name, view) for view in sorted(views)]
     return samples
+
+
+def evaluated_samples(config: Config, splits: Sequence[str], limit: int = 0) -> list[Sample]:
+    """Samples of the inputs of ``splits``, of ``evaluate.fits``; ``limit``: the first N subjects of each split."""
+    stage = input_stage(config)
+    samples = [sample for split in splits for sample in list_samples(config, stage, splits=(split,), limit=limit)]
+    return of_fits(samples, config.evaluate.fits, "evaluate.fits")
+
+
+def of_fits(samples: Sequence[Sample], fits: Sequence[str], key: str) -> list[Sample]:
+    """Those of ``samples`` that are of one of ``fits``, all when it is empty; ValueError naming the configuration's ``key`` for
+    a fit that none of them is of."""
+    found = sorted({sample.fit for sample in samples})
+    missing = [fit for fit in fits if fit not in found]
+    if samples and missing:
+        raise ValueError(f"{key}: no sample of fit {missing[0]!r}, there are samples of {', '.join(found)}")
+    return [sample for sample in samples if not fits or sample.fit in fits]

@@ -30,7 +30,7 @@ from splathead.maps.view_maps import NORMAL_TARGETS_FOLDER, PREPARED_NORMALS
 from splathead.models import architecture_for, architecture_to_dict, create_network, network_guides, parameter_count
 from splathead.pair_loading import load_pairs
 from splathead.results import ResultRow, device_name, git_state, write_results
-from splathead.samples import Sample, stage_folder
+from splathead.samples import Sample, of_fits, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, safe_name, stage_fingerprint
 from splathead.time_limit import DEADLINE, TimeLimitReached
 from splathead.training import Trainer, TrainingReport
@@ -94,9 +94,14 @@ def job_part(job: TrainingJob, upstream: str, samples: dict[str, list[Sample]], 
     return part
 
 
+def job_samples(config: Config, samples: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
+    """Those of ``samples`` (by split) that a training uses: of ``train.fits``. ValueError for a fit that a split lacks."""
+    return {split: of_fits(found, config.train.fits, "train.fits") for split, found in samples.items()}
+
+
 def training_inputs(config: Config, upstream: str, samples: dict[str, list[Sample]]) -> dict:
     """What a training depends on beside its settings: the pairs, and normals that stage 10 prepared."""
-    names = {split: [dataclasses.astuple(sample) for sample in found] for split, found in samples.items()}
+    names = {split: [dataclasses.astuple(sample) for sample in found] for split, found in job_samples(config, samples).items()}
     extra = {"upstream": upstream, "samples": names}
     normals = _prepared_normals(config)
     if normals:
@@ -157,6 +162,8 @@ def train_jobs(
     With several GPUs each takes the next job when it is free. A training that diverges stops none of the others; afterwards
     TrainingError names it. Raises TimeLimitReached when time is up before all are done.
     """
+    for job in jobs:
+        job_samples(job.config, samples)  # before hours of training: it may fail
     run = functools.partial(_run_job, upstream=upstream, samples=samples, force=force)
     gpus = gpu_count(jobs[0].config.device) if jobs else 0
     failures = _spread(jobs, run, gpus) if gpus > 1 and len(jobs) > 1 else [failure for job in jobs if (failure := run(job))]
@@ -208,7 +215,7 @@ def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Samp
     """Train one job; the main process (which has ``part``) exports the result and closes the sub-stage."""
     config, settings = job.config, job.config.train
     name = settings.model.name
-    guides = network_guides(settings.model)
+    guides, samples = network_guides(settings.model), job_samples(config, samples)
     train, val = (_pair_set(_DataKey(config, guides), tuple(samples[s]), s == "val", accelerator) for s in ("train", "val"))
     architecture = architecture_for(settings.model, scale=train.scale, target=settings.target)
     torch.manual_seed(config.seed)

@@ -26,8 +26,14 @@ class TrainingError(RuntimeError):
 
 
 def training_settings(settings: TrainConfig) -> dict:
-    """The settings that determine the trained weights: TrainConfig without its runtime fields."""
-    return {name: value for name, value in asdict(settings).items() if name not in RUNTIME_SETTINGS}
+    """The settings that determine the trained weights: TrainConfig without its runtime fields.
+
+    ``fits`` is there only where it leaves fits out: trainings on all of them, from before there was a choice, stay finished.
+    """
+    found = {name: value for name, value in asdict(settings).items() if name not in RUNTIME_SETTINGS}
+    if not settings.fits:
+        del found["fits"]
+    return found
 
 
 @dataclass

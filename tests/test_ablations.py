@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,9 +17,9 @@ import pytest
 import torch
 import yaml
 
-from splathead import depth_sr
+from splathead import depth_sr, training_jobs
 from splathead.ablations import cross_degradation, normals_and_bits
-from splathead.ablations.networks import Ablation, trained_by_stage_06, unet_job
+from splathead.ablations.networks import Ablation, train_networks, trained_by_stage_06, unet_job
 from splathead.ablations.normal_targets import prepare_normal_targets
 from splathead.cameras import orbit_camera, save_cameras
 from splathead.config import (
@@ -159,6 +160,7 @@ def test_networks_of_stage_06_with_the_same_training_are_used(config, capsys):
         unet_job(config, 10, "render", "8bit"), unet_job(config, 10, "surface", "16bit"),
         unet_job(config, 10, "surface", "8bit", "surface"), unet_job(replace(config, seed=1), 10, "surface", "8bit"),
         unet_job(replace(config, train=replace(config.train, epochs=2)), 10, "surface", "8bit"),
+        unet_job(replace(config, train=replace(config.train, fits=["regularised"])), 10, "surface", "8bit"),
     ):  # fmt: skip
         assert trained_by_stage_06(other, upstream, samples) is None
     assert trained_by_stage_06(job, "other pairs", samples) is None
@@ -176,6 +178,22 @@ def test_networks_of_stage_06_with_the_same_training_are_used(config, capsys):
     values = [row.values[sheet.keys.index(sheet.key("rmse", "interior"))] for sheet in sheets for row in sheet.rows
               if row.target == "surface"]  # fmt: skip
     assert ours.value == pytest.approx(np.mean(values), abs=2e-3)  # predictions of stage 06 went through 16 bits
+
+
+def test_own_networks_see_the_fits_of_the_configuration(config, monkeypatch):
+    for number in (1, 4, 5):  # another fit of every head
+        for folder in stage_folder(config, number).glob("*/regularised-classic"):
+            shutil.copytree(folder, folder.with_name("vanilla-classic"))
+    config.train.fits = ["regularised"]
+    found, real = [], training_jobs.load_pairs
+    monkeypatch.setattr(
+        training_jobs, "load_pairs", lambda config, samples, **other: found.append(samples) or real(config, samples, **other)
+    )
+    ablation, job = Ablation(config, 9), unet_job(config, 9, "surface", "8bit")
+    assert {sample.fit for sample in ablation.training_samples()["train"]} == {"regularised", "vanilla"}
+    train_networks(ablation, [job])
+    assert [len(samples) for samples in found] == [4, 2]  # of train and val
+    assert {sample.fit for samples in found for sample in samples} == {"regularised"}
 
 
 def test_finished_work_is_kept_and_a_time_limit_resumes(config, monkeypatch):

@@ -44,6 +44,11 @@ def test_defaults_and_overrides(tmp_path):
         ("pairs: {lr_mode: antialiased}", r"pairs\.lr_mode: 'antialiased' is not in render\.modes"),
         ("render: {lr_size: 300}", r"render\.lr_size: 300, expected a divisor"),
         ("subjects: {count: 8}", r"subjects\.count: 8 leaves no training identity"),
+        ("train: {fits: [vanilla]}", r"train\.fits: 'vanilla', expected one of the fits that are made: regularised"),
+        ("trainings: [{fits: [few]}]", r"trainings\[0\]: train\.fits: 'few', expected one of the fits that are made: regul"),
+        ("{reconstruct: {source: import}, evaluate: {fits: [regularised]}}", r"evaluate\.fits: 'regularised', .* import"),
+        ("reconstruct: {fit: {presets: [few]}}", r"presets: 'few', expected one of vanilla, regularised, few_views, few_gau"),
+        ("reconstruct: {fit: {few_views: 0}}", r"reconstruct\.fit\.few_views: 0, expected at least 1"),
         ("train: {epochs: 0}", r"train\.epochs: 0, expected at least 1"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -190,6 +191,12 @@ def test_the_file_has_both_modes_whatever_was_rendered(finished):
     assert value("truth_8bit_1024", "rmse", "classic") == value("truth_8bit_1024", "rmse", "antialiased")
     assert value("splat_1024", "bias", "classic") != value("splat_1024", "bias", "antialiased")
     assert 0 < value("splat_1024_unbiased", "rmse", "classic") < value("splat_1024", "rmse", "classic") < 5
+
+
+def test_fits_that_are_not_evaluated_are_left_out(finished, tmp_path):
+    chosen = replace(finished, evaluate=replace(finished.evaluate, fits=["vanilla"]))
+    with pytest.raises(ValueError, match=r"evaluate.fits: no sample of fit 'vanilla', there are samples of regularised"):
+        score_subject(chosen, "head_a", tmp_path)
 
 
 def test_maps_rendered_now_are_those_of_stage_04(finished, tmp_path):

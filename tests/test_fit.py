@@ -14,7 +14,7 @@ from splathead.cameras import Camera, orbit_camera, save_cameras
 from splathead.config import Config, FitConfig, ReconstructConfig
 from splathead.fitting.densify import RESET_OPACITY_FACTOR, DensityControl
 from splathead.fitting.initialise import initial_gaussians, scene_extent
-from splathead.fitting.optimise import active_sh_degree, fit_views, preset_config
+from splathead.fitting.optimise import active_sh_degree, fit_views, preset_cameras, preset_config
 from splathead.fitting.optimiser import GaussianOptimiser
 from splathead.gaussians import SH_C0, Gaussians
 from splathead.images import write_json, write_png
@@ -22,7 +22,9 @@ from splathead.metrics.image import psnr
 from splathead.ply import load_gaussians_ply, save_gaussians_ply
 from splathead.preflight import check_inputs
 from splathead.raster import render
-from splathead.reconstruction import fit_subject, reconstruct
+from splathead.reconstruction import fit_settings, fit_subject, reconstruct
+from splathead.results import read_results
+from splathead.stages import fingerprint
 
 SIZE = 48
 CONFIG = FitConfig(iterations=80, max_gaussians=500, densify_every=16)
@@ -112,8 +114,24 @@ def test_depth_penalty_reduces_depth_spread():
 def test_presets():
     assert preset_config(CONFIG, "vanilla").depth_variance_regulariser == 0
     assert preset_config(CONFIG, "regularised") == CONFIG
-    with pytest.raises(ValueError, match="vanilla or regularised"):
+    assert preset_config(CONFIG, "few_views") == preset_config(CONFIG, "vanilla")
+    few = replace(CONFIG, few_gaussians=60)
+    assert preset_config(few, "few_gaussians") == replace(few, max_gaussians=60)
+    assert preset_config(CONFIG, "few_gaussians").max_gaussians == CONFIG.max_gaussians < CONFIG.few_gaussians  # the lower one
+    with pytest.raises(ValueError, match="'other', expected vanilla, regularised, few_views or few_gaussians"):
         preset_config(CONFIG, "other")
+
+
+def test_few_views_are_spread_over_all_of_them(scene):
+    cameras, few = scene[2], replace(CONFIG, few_views=3)
+    assert [camera.name for camera in preset_cameras(cameras, few, "few_views")] == ["fit0", "fit2", "fit4"]
+    for config, preset in ((few, "vanilla"), (few, "few_gaussians"), (replace(few, few_views=7), "few_views")):
+        assert preset_cameras(cameras, config, preset) == cameras
+
+
+def test_few_gaussians_stay_below_their_bound(scene):
+    few = preset_config(replace(CONFIG, few_gaussians=100, densify_grad=0.0), "few_gaussians")  # the cloud has 250 points
+    assert 80 < len(fit(scene, few)) <= 100
 
 
 def test_same_bits_with_any_thread_count(scene):
@@ -222,6 +240,39 @@ def test_stage_reads_neither_held_out_images_nor_the_true_mesh(scene, tmp_path):
         fit_subject(config, f"{name}/regularised", out)
         results.append((out / "gaussians.ply").read_bytes())
     assert results[0] == results[1]
+
+
+def test_presets_of_few_views_and_of_few_gaussians_in_the_stage(scene, tmp_path):
+    presets = ["vanilla", "few_views", "few_gaussians"]
+    fit = replace(CONFIG, iterations=8, few_views=2, few_gaussians=120, presets=presets)
+    config = Config(name="run", runs_dir=str(tmp_path), device="cpu", reconstruct=ReconstructConfig(fit=fit))
+    config.evaluate.bootstrap = 50
+    subject = tmp_path / "run" / "01_collect_heads" / "someone"
+    write_subject(subject, scene)
+    write_json(subject.parent / "stage.json", {"state": "done", "fingerprint": "f"})
+    for name in ("fit1", "fit2", "fit4", "fit5"):  # images that two views of six must not need
+        (subject / "images" / f"{name}.png").rename(tmp_path / f"{name}.png")
+    fit_subject(config, "someone/few_views", tmp_path)
+    for name in ("fit1", "fit2", "fit4", "fit5"):
+        (tmp_path / f"{name}.png").rename(subject / "images" / f"{name}.png")
+    reconstruct(config, jobs=1)
+    found = tmp_path / "run" / "02_reconstruct_gaussians" / "someone"
+    records = {preset: json.loads((found / preset / "reconstruction.json").read_text()) for preset in presets}
+    assert {preset: record["fit_views"] for preset, record in records.items()} == dict(zip(presets, (6, 2, 6)))
+    assert records["few_gaussians"]["gaussians"] <= 120 < records["vanilla"]["gaussians"]
+    assert (found / "few_views" / "gaussians.ply").read_bytes() == (tmp_path / "gaussians.ply").read_bytes()
+    rows = read_results(found.parent / "heldout.csv")
+    assert {(row.fit, row.n) for row in rows if row.metric == "psnr"} == {(preset, 1) for preset in presets}
+
+
+def test_settings_of_presets_that_are_not_made_change_no_fingerprint():
+    def digest(presets: list[str], **changes) -> str:
+        return fingerprint(fit_settings(ReconstructConfig(fit=replace(CONFIG, presets=presets, **changes))))
+
+    for changes, preset in (({"few_views": 3}, "few_views"), ({"few_gaussians": 3}, "few_gaussians")):
+        assert digest(["vanilla"]) == digest(["vanilla"], **changes)
+        assert digest(["vanilla", preset]) != digest(["vanilla", preset], **changes)
+    assert digest(["vanilla"]) != digest(["vanilla"], iterations=9)
 
 
 def test_fits_of_another_run_are_taken_and_the_others_made(scene, tmp_path):

@@ -102,6 +102,19 @@ def test_absent_lpips_is_said_not_guessed(results):
     assert NOT_MEASURED in markdown(heldout) and NOT_MEASURED in latex(heldout) and NOT_MEASURED in html_table(heldout)
 
 
+def test_a_run_of_other_fits_has_a_section_and_a_panel_for_each(results):
+    others = {"vanilla": "few_views", "regularised": "few_gaussians"}
+    four = Results(results.rows + tuple(replace(row, fit=others[row.fit]) for row in results.rows if row.fit))
+    expected = ["few_gaussians fit", "few_views fit", "regularised fit", "vanilla fit"]
+    tables = {table.key: table for table in all_tables(four)}
+    for key in ("main_surface_all", "zones_surface", "fused", "heldout"):
+        assert [section.title for section in tables[key].sections] == expected, key
+    assert r"few\_views fit" in latex(tables["main_surface_all"])
+    figure = f_score_figure(four, "surface")
+    assert sorted(axis.get_title(loc="left") for axis in figure.axes) == expected
+    assert set(all_figures(four)) == set(all_figures(results)) and page_facts(four)
+
+
 def test_markdown_and_latex_are_rectangular(results):
     for table in all_tables(results):
         width = len(table.heads) + 1

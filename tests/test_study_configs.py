@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from splathead.models import network_guides
 from splathead.subjects.collect import plan_subjects
 from splathead.subjects.importer import find_splats, import_subject
 from splathead.training_jobs import study_jobs
+from splathead.training_state import training_settings
 
 RUNS = {"paper_scan": "lee_perry_smith", "paper_capture": "facelift_sample", "paper_lam": "lam_heads"}
 """Configuration -> folder of its data below <shared>/data"""
@@ -62,6 +64,25 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     trains = [job.config.train for job in jobs]
     data = [(t.target, t.normal_target, network_guides(t.model), t.model.range_mm) for t in trains]
     assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 22  # one GPU reads new data so often
+
+
+def test_trainings_on_two_and_on_four_kinds_of_fit_differ_in_nothing_else():
+    paper, config = study_config("paper"), study_config("paper_fits")
+    for section in ("subjects", "render", "pairs", "seed"):
+        assert getattr(config, section) == getattr(paper, section)
+    fit = config.reconstruct.fit
+    assert replace(fit, presets=paper.reconstruct.fit.presets) == paper.reconstruct.fit and len(fit.presets) == 4
+    assert config.reconstruct.fits == "runs/paper/02_reconstruct_gaussians"  # the study's fits
+    jobs = {job.method: job.config.train for job in study_jobs(config, Path("runs"))}
+    theirs = {job.name: job.config.train for job in study_jobs(paper, Path("runs"))}
+    assert list(jobs) == ["splathead", "splathead_fits", "unet_shape", "unet_guided_shape"]
+    for method in ("splathead", "unet_shape", "unet_guided_shape"):
+        same = training_settings(replace(jobs[method], fits=[]))
+        assert jobs[method].fits == ["vanilla", "regularised"]
+        assert same == training_settings(theirs[f"{method}-surface"])
+    both, four = jobs["splathead"], jobs["splathead_fits"]
+    assert four == replace(both, method="splathead_fits", fits=fit.presets, steps=2 * both.steps)
+    assert config.evaluate.fits == [] and config.evaluate.targets == ["surface"]  # scored on all
 
 
 def test_fits_of_the_scan_are_several_subjects_of_one_person(shared_data):

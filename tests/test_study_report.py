@@ -113,6 +113,22 @@ def test_a_run_with_a_training_for_each_target_has_a_table_of_them(study):
     assert "UNet for surface" in labels and "UNet for render" in labels and len(labels) == len(set(labels))
 
 
+def test_the_papers_tables_and_figures_keep_the_two_fits_whatever_others_there_are(study):
+    kinds = {}
+    for kind, rows in study.kinds.items():
+        extra = [replace(r, fit="few_views") for r in rows.rows if r.fit == "vanilla" and not kind.startswith("capture")]
+        kinds[kind] = Results(rows.rows + tuple(extra))
+    assert len(kinds["depth"]) > len(study.kinds["depth"])
+    both = study, Study(study.name, kinds, study.splits)
+    for build in (main_tables, ablation_tables):
+        before, after = ({table.key: markdown(table) for table in build(one)} for one in both)
+        assert before == after
+    before, after = (study_figures(one) for one in both)
+    assert before.keys() == after.keys()
+    panels = [[axis.get_title(loc="left") for axis in figures["f_curves"].axes] for figures in (before, after)]
+    assert panels[0] == panels[1]
+
+
 def test_focus_prefers_by_metric():
     rows = Results((row(zone="interior"), row(zone="full"), row("ssim", 0.9, "frac", zone="full")))
     assert [(r.metric, r.zone) for r in focus(rows, "zone").rows] == [("rmse", "interior"), ("ssim", "full")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +39,7 @@ from splathead.training_data import Crop, PairSet, epoch_plan
 from splathead.training_jobs import _DataKey, is_trained, make_job, study_jobs, train_jobs
 from splathead.training_objective import cosine_rate
 from splathead.training_pairs import make_pair
-from splathead.training_state import TrainingError
+from splathead.training_state import TrainingError, training_settings
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 CPU = torch.device("cpu")
@@ -292,6 +293,62 @@ def test_a_training_of_other_settings_does_not_count_when_time_is_up(config, no_
     with pytest.raises(TimeLimitReached, match="1 of 4 trainings left"):
         depth_sr.run_stage(config)
     assert not (stage_folder(config, 6) / "unet-surface" / "model.safetensors").exists()
+
+
+@pytest.fixture
+def two_fits(config) -> Config:
+    """The run with a second fit of every head, and a training on each choice of fits."""
+    for folder in stage_folder(config, 5).glob("*/regularised-classic"):
+        shutil.copytree(folder, folder.with_name("few_views-classic"))
+    config.trainings = [{"method": "both"}, {"method": "few", "fits": ["few_views"]}]
+    config.train.baselines = ["bilinear"]
+    return config
+
+
+def test_a_training_sees_its_fits_and_another_choice_is_another_training(two_fits, monkeypatch):
+    loaded, real = [], training_jobs.load_pairs
+
+    def load(config, samples, **options):
+        loaded.append((tuple(config.train.fits), {sample.fit for sample in samples}, len(samples)))
+        return real(config, samples, **options)
+
+    monkeypatch.setattr(training_jobs, "load_pairs", load)
+    depth_sr.run_stage(two_fits)
+    both, few = {"few_views", "regularised"}, ("few_views",)
+    assert loaded == [((), both, 8), ((), both, 4), (few, {"few_views"}, 4), (few, {"few_views"}, 2)]  # train, val
+    records = {job.name: job.folder for job in study_jobs(two_fits, stage_folder(two_fits, 6))}
+    info = json.loads((records["few-surface"] / "model.json").read_text())
+    assert info["settings"]["fits"] == ["few_views"] and info["images_per_second"] > 0
+    assert "fits" not in training_settings(two_fits.train)  # trainings from before there was a choice stay finished
+
+    two_fits.trainings[1]["fits"] = ["regularised"]
+    before = (records["both-surface"] / "model.safetensors").stat().st_mtime_ns
+    depth_sr.run_stage(two_fits)
+    assert loaded[4:] == [(("regularised",), {"regularised"}, 4), (("regularised",), {"regularised"}, 2)]
+    assert (records["both-surface"] / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_unknown_fits_are_named_before_anything_is_trained(two_fits):
+    two_fits.trainings[1]["fits"] = ["few_views", "vanilla"]
+    with pytest.raises(ValueError, match=r"train.fits: no sample of fit 'vanilla', there are samples of few_views, reg"):
+        depth_sr.run_stage(two_fits)
+    assert not (stage_folder(two_fits, 6) / "both-surface").exists()
+    two_fits.evaluate.fits = ["vanilla"]
+    with pytest.raises(ValueError, match=r"evaluate.fits: no sample of fit 'vanilla', there are samples of few_views, reg"):
+        depth_sr.run_stage(only(two_fits, "both-surface"))
+
+
+def test_only_the_fits_to_evaluate_are_predicted_and_scored(two_fits):
+    two_fits.trainings, two_fits.evaluate.fits = two_fits.trainings[:1], ["few_views"]
+    depth_sr.run_stage(two_fits)
+    assert {path.name for path in predictions_folder(two_fits).glob("*/*/*-classic")} == {"few_views-classic"}
+    depth_evaluation.run_stage(two_fits)
+    scored = stage_folder(two_fits, 7) / "depth.csv"
+    assert {row.fit for row in read_results(scored)} == {"few_views"}
+    two_fits.evaluate.fits = []
+    depth_sr.run_stage(two_fits)
+    depth_evaluation.run_stage(two_fits)
+    assert {row.fit for row in read_results(scored)} == {"few_views", "regularised"}
 
 
 def test_weights_given_as_a_file_have_the_name_that_was_asked_for(config):

@@ -14,6 +14,8 @@ class EvaluateConfig:
 
     splits: list[str] = field(default_factory=lambda: ["test"])
     targets: list[str] = field(default_factory=lambda: ["surface", "render"])
+    fits: list[str] = field(default_factory=list)
+    """fits (reconstruct.fit.presets, import, facelift) that stage 06 predicts and that are scored; empty = all"""
     frontal_yaw_deg: float = 20.0
     bootstrap: int = 2000
     mesh_samples: int = 100_000

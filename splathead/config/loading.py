@@ -52,7 +52,7 @@ _CHOICES: dict[str, tuple] = {
     "render.modes": ("classic", "antialiased"),
     "pairs.lr_mode": ("classic", "antialiased"),
     "postprocess.large_holes": ("leave", "nearest"),
-    "reconstruct.fit.presets": ("vanilla", "regularised"),
+    "reconstruct.fit.presets": ("vanilla", "regularised", "few_views", "few_gaussians"),
     "reconstruct.fit.start": ("discs", "balls"),
     "reconstruct.fit.background": ("random", "black", "white"),
     "reconstruct.fit.sh_degree": (0, 1, 2, 3),
@@ -124,17 +124,28 @@ def validate(config: Config, source: str) -> None:
             f"{source}: subjects.count: {config.subjects.count} leaves no training identity beside "
             f"{config.subjects.val} val and {config.subjects.test} test"
         )
-    counts = ("subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "train.epochs", "train.batch_size",
-              "train.grad_accum", "train.crops_per_view", "train.checkpoint_every", "train.validate_every",
-              "train.model.base_ch")  # fmt: skip
+    counts = ("subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "reconstruct.fit.few_views",
+              "train.epochs", "train.batch_size", "train.grad_accum", "train.crops_per_view", "train.checkpoint_every",
+              "train.validate_every", "train.model.base_ch")  # fmt: skip
     for key in counts:
         if value_of(key) < 1:
             raise ConfigError(f"{source}: {key}: {value_of(key)}, expected at least 1")
+    _check_fits(config, source)
     for index, entry in enumerate(config.trainings):
         where = f"{source}: trainings[{index}]"
         changes = {key: value for key, value in entry.items() if key != "seed"}
         train = build_section(type(config.train), changes, where, base=config.train)
         validate(dataclasses.replace(config, trainings=[], train=train), where)
+
+
+def _check_fits(config: Config, source: str) -> None:
+    """ConfigError for ``train.fits`` or ``evaluate.fits`` of a fit that stage 02 does not make."""
+    kind = config.reconstruct.source
+    made = config.reconstruct.fit.presets if kind == "fit" else [kind]
+    for key, fits in {"train.fits": config.train.fits, "evaluate.fits": config.evaluate.fits}.items():
+        for fit in fits:
+            if fit not in made:
+                raise ConfigError(f"{source}: {key}: {fit!r}, expected one of the fits that are made: {', '.join(made)}")
 
 
 def check_lr_input(name: str, where: str) -> None:

@@ -13,7 +13,13 @@ class FitConfig:
     """3D Gaussian splatting optimisation (Kerbl et al. 2023) of one subject."""
 
     presets: list[str] = field(default_factory=lambda: ["regularised"])
-    """which fits to make of each subject: vanilla, regularised"""
+    """which fits to make of each subject: vanilla, regularised, few_views (vanilla, of few of the fit views), few_gaussians
+    (regularised, of few Gaussians)"""
+    few_views: int = 8
+    """preset few_views: fit views that it sees, spread evenly over their list; all where a subject has fewer. The initial cloud
+    is that of all fit views"""
+    few_gaussians: int = 4000
+    """preset few_gaussians: its upper bound, in place of a larger max_gaussians"""
     start: str = "discs"
     """opaque discs in the plane of neighbouring points, or balls: transparent and round, as published. The preset vanilla
     always starts from balls"""

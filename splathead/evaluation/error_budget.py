@@ -47,7 +47,7 @@ from splathead.maps.render_subject import NORMAL_SCALE, list_fits, map_cameras
 from splathead.metrics.depth import angles_deg, error_statistics, fill_empty, interval_violation
 from splathead.metrics.zones import ZoneSettings, bounding_box, cells_within, compute_zones
 from splathead.results import read_results, write_results
-from splathead.samples import STAGE_NAMES, Sample, list_subjects, stage_folder, subject_folder
+from splathead.samples import STAGE_NAMES, Sample, list_subjects, of_fits, stage_folder, subject_folder
 from splathead.stages import Stage
 
 EXPERIMENT = "error_budget"
@@ -80,6 +80,7 @@ def run_error_budget(config: Config, *, jobs: int = 1, force: bool = False, limi
         raise ValueError(f"{config.run_folder}: no subject in evaluate.splits {config.evaluate.splits} for the error budget")
     settings = {key: getattr(config.evaluate, key) for key in ("splits", "frontal_yaw_deg", "bootstrap")}
     settings |= {"zones": [config.pairs.interior_px, config.pairs.jump_mm], "render": config.render}
+    settings |= {"fits": config.evaluate.fits} if config.evaluate.fits else {}
     name = f"{STAGE_NAMES[7]}/{EXPERIMENT}"
     stage = Stage.open(config.run_folder, name, settings, [STAGE_NAMES[4]], extra=subjects, force=force, seed=config.seed)
     path = stage_folder(config, 7) / RESULTS_NAME
@@ -98,8 +99,10 @@ def run_error_budget(config: Config, *, jobs: int = 1, force: bool = False, limi
 
 
 def score_subject(config: Config, subject: str, out_dir: Path) -> None:
-    """Write ``<fit>-<mode>/scores.json`` for every fit and raster mode of one head."""
-    modes = {f"{fit}-{mode}": (fit, mode) for fit in list_fits(config, subject) for mode in RASTER_MODES}
+    """Write ``<fit>-<mode>/scores.json`` for every fit (of ``evaluate.fits``) and raster mode of one head."""
+    found = [Sample(subject, f"{fit}-{mode}", "") for fit in list_fits(config, subject) for mode in RASTER_MODES]
+    chosen = of_fits(found, config.evaluate.fits, "evaluate.fits")
+    modes = {sample.variant: (sample.fit, sample.mode) for sample in chosen}
     sheets = {variant: ScoreSheet.of(config, Sample(subject, variant, "")) for variant in modes}
     sources = {variant: maps_of_variant(config, subject, *names) for variant, names in modes.items()}
     settings = next(iter(sheets.values())).scale.zones(config)

@@ -18,7 +18,7 @@ from splathead.method_names import base_method, single_view_method
 from splathead.metrics.depth import fill_empty
 from splathead.metrics.zones import HEAD_DIAGONAL_MM, ZoneSettings
 from splathead.models import BASELINES, FROM_GAUSSIANS
-from splathead.samples import Sample, input_stage, list_samples, predictions_folder, subject_folder, subject_info
+from splathead.samples import Sample, evaluated_samples, predictions_folder, subject_folder, subject_info
 from splathead.stages import read_record
 
 REFERENCE_BITS = 8
@@ -124,12 +124,12 @@ def _method(path: Path, folder: str, settings: dict) -> Method:
 
 
 def evaluated_items(config: Config, methods: list[Method], limit: int = 0) -> dict[str, list[Sample]]:
-    """``<subject>/<variant>`` -> its samples in ``evaluate.splits``, what one worker scores.
+    """``<subject>/<variant>`` -> its samples in ``evaluate.splits``, of ``evaluate.fits``: what one worker scores.
 
     No sample, or a missing prediction, is an error; ``limit``: the first N subjects of each split.
     """
-    stage, splits = input_stage(config), config.evaluate.splits
-    samples = [sample for split in splits for sample in list_samples(config, stage, splits=(split,), limit=limit)]
+    splits = config.evaluate.splits
+    samples = evaluated_samples(config, splits, limit)
     if not samples:
         raise ValueError(f"{config.run_folder}: no sample in evaluate.splits {splits}, there is nothing to evaluate")
     items: dict[str, list[Sample]] = {}
