@@ -14,7 +14,6 @@ from splathead.models import network_guides
 from splathead.subjects.collect import plan_subjects
 from splathead.subjects.importer import find_splats, import_subject
 from splathead.training_jobs import study_jobs
-from splathead.training_state import training_settings
 
 RUNS = {"paper_scan": "lee_perry_smith", "paper_capture": "facelift_sample", "paper_lam": "lam_heads"}
 """Configuration -> folder of its data below <shared>/data"""
@@ -51,10 +50,12 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     essential = {
         f"{m}-{t}" for m in ("unet", "srresnet", "edsr", "swinir", "splathead", "unet_guided") for t in ("surface", "render")
     }
-    assert len(names) == 40 and set(names[:12]) == essential
+    assert len(names) == 44 and set(names[:12]) == essential
     assert all(len([n for n in names if n.startswith(f"{m}-")]) == 6 for m in ("unet", "splathead"))  # three seeds
     ours = {job.method: job.config.train for job in jobs if job.method.startswith("splathead")}
-    assert {train.steps for method, train in ours.items() if method != "splathead_mix"} == {config.train.steps}
+    long = {"splathead_long", "splathead_fits", "splathead_mix"}
+    assert {train.steps for method, train in ours.items() if method not in long} == {config.train.steps}
+    assert {ours[method].steps for method in long} == {job.config.train.steps for job in jobs if job.method == "unet_long"}
     assert names[-3:] == ["sgnet-surface", "sgnet-render", "unet_long-surface"]
     assert {job.config.train.max_seconds for job in jobs} == {0.0, 150.0}
     assert all((job.method == "sgnet") == (job.config.train.max_seconds > 0) for job in jobs)
@@ -66,23 +67,21 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 22  # one GPU reads new data so often
 
 
-def test_trainings_on_two_and_on_four_kinds_of_fit_differ_in_nothing_else():
+def test_two_of_the_studys_fits_are_kept_from_most_networks_and_tested_on():
     paper, config = study_config("paper"), study_config("paper_fits")
-    for section in ("subjects", "render", "pairs", "seed"):
+    assert replace(config.subjects, splits=paper.subjects.splits) == paper.subjects and config.subjects.splits == ["test"]
+    for section in ("render", "pairs", "seed"):
         assert getattr(config, section) == getattr(paper, section)
+    seen, unseen = ["vanilla", "regularised"], ["few_views", "few_gaussians"]
     fit = config.reconstruct.fit
-    assert replace(fit, presets=paper.reconstruct.fit.presets) == paper.reconstruct.fit and len(fit.presets) == 4
+    assert replace(fit, presets=seen + unseen) == paper.reconstruct.fit and fit.presets == unseen
     assert config.reconstruct.fits == "runs/paper/02_reconstruct_gaussians"  # the study's fits
-    jobs = {job.method: job.config.train for job in study_jobs(config, Path("runs"))}
-    theirs = {job.name: job.config.train for job in study_jobs(paper, Path("runs"))}
-    assert list(jobs) == ["splathead", "splathead_fits", "unet_shape", "unet_guided_shape"]
-    for method in ("splathead", "unet_shape", "unet_guided_shape"):
-        same = training_settings(replace(jobs[method], fits=[]))
-        assert jobs[method].fits == ["vanilla", "regularised"]
-        assert same == training_settings(theirs[f"{method}-surface"])
-    both, four = jobs["splathead"], jobs["splathead_fits"]
-    assert four == replace(both, method="splathead_fits", fits=fit.presets, steps=2 * both.steps)
-    assert config.evaluate.fits == [] and config.evaluate.targets == ["surface"]  # scored on all
+    assert config.train.weights == "runs/paper/06_train_depth_sr" and not config.trainings
+    assert paper.evaluate.fits == seen
+    trains = {job.name: job.config.train for job in study_jobs(paper, Path("runs"))}
+    assert {name for name, train in trains.items() if train.fits != seen} == {"splathead_fits-surface", "splathead_mix-surface"}
+    long, more = trains["splathead_long-surface"], trains["splathead_fits-surface"]
+    assert more == replace(long, method="splathead_fits", fits=seen + unseen)
 
 
 def test_fits_of_the_scan_are_several_subjects_of_one_person(shared_data):
