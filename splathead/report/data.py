@@ -55,6 +55,8 @@ METHOD_LABELS = {
     "splathead_guided": "SplatHead + guides",
     "splathead_mix": "SplatHead, mixture",
     "splathead_mix_guided": "SplatHead, mixture + guides",
+    "splathead_long": "SplatHead, long schedule",
+    "splathead_long_guided": "SplatHead, long schedule + guides",
     "splathead_fits": "SplatHead, more kinds of fit",
     "splathead_fits_guided": "SplatHead, more kinds of fit + guides",
     "3dgs": "3D Gaussians",
