@@ -405,6 +405,14 @@ def test_ours_is_paired_with_the_networks_of_its_track_and_its_variants_with_it(
     assert found - {"bilinear"} == rivals and ("bilinear" in found) == (name != "bilinear")
 
 
+def test_only_the_first_seed_of_a_network_is_paired():
+    seeds = [Method(f"unet_shape+seed{n}", "unet_shape", "8bit", "surface", n) for n in (2, 1, 4)]
+    methods = [Method("unet", "unet", "8bit", "surface", 0), *seeds]
+    assert [len(_references(method, methods)) for method in methods] == [0, 0, 1, 0]
+    other_target = replace(seeds[2], folder="unet_shape-render+seed4", target="render")
+    assert _references(other_target, [*methods, other_target])  # the only seed of its target
+
+
 def test_the_scripts_print_a_table_and_the_verdict(scratch, tmp_path):
     config = tmp_path / "tiny.yaml"
     text = f"schema: 1\nname: tiny\nruns_dir: {scratch.runs_dir}\npairs: {{interior_px: 3}}\n"

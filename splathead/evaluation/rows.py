@@ -67,7 +67,8 @@ def aggregate(
     """Rows for near-frontal and all views; split, fit, rasterisation and target are never mixed, nor datasets, but where
     several have the same unit there are rows of all together as well.
 
-    Each method's mean over people with its interval, and for every network the paired differences to ``REFERENCES``.
+    Each method's mean over people with its interval, and for the first seed of every network the paired differences to
+    ``REFERENCES``.
     """
     keys = list(dict.fromkeys(key for sheet in sheets for key in sheet.keys))
     by_folder = {method.folder: method for method in methods}
@@ -99,9 +100,13 @@ def _labels(folder: str, method: Method | None, config: Config) -> dict:
 
 
 def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str]]:
-    """Name and folder of what a method is compared with: the first seed of each, applied to the same input. What is made of
-    another method's predictions is also compared with that method, and a network with its guides with itself without."""
+    """Name and folder of what the first seed of a method is compared with: the first seed of each, applied to the same input.
+    What is made of another method's predictions is also compared with that method, and a network with its guides with itself
+    without."""
     base = base_method(method.name)
+    seeds = [o.seed or 0 for o in others if replace(o, folder=method.folder, seed=method.seed) == method]
+    if (method.seed or 0) > min(seeds, default=method.seed or 0):
+        return []
     if not (method.is_network or method.name in COMPARED or base != method.name):
         return []
     found: dict[str, Method] = {}
