@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from splathead.inputs import KINDS
+from splathead.choices import KINDS
 
 SCHEMA = 1
 RESULT_NAME = "result.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +23,44 @@ UNSTABLE = ("report", "turntable")
 """files whose size may differ between two runs on the same input"""
 
 
-def write_report(out: Path) -> Path:
-    """Write ``out/report.html`` from the other files of a result folder and return its path.
+@dataclass(frozen=True)
+class DrawnReport:
+    """The parts of a report that take time; they need the maps of a folder and its meshes, not its other files."""
 
-    Raises FileNotFoundError or ValueError with one sentence for a folder that is no result, or a damaged one.
+    view: FrontView | None
+    front: str
+    meshes: str
+
+
+def draw_report(out: Path, meshes: MeshPair | None = None) -> DrawnReport:
+    """The pictures of a result folder's report. ``meshes``: those of the folder; None = they are read, if it has any.
+
+    Errors as those of :func:`write_report`.
     """
     result = open_result(out)
-    view, meshes = load_front_view(result), load_meshes(result)
+    view, meshes = load_front_view(result), meshes or load_meshes(result)
+    front = _front_section(result, view) if view else ""
+    return DrawnReport(view, front, _mesh_section(result, meshes) if meshes else "")
+
+
+def write_report(out: Path, drawn: DrawnReport | None = None) -> Path:
+    """Write ``out/report.html`` from the other files of a result folder and return its path.
+
+    ``drawn``: what :func:`draw_report` made of the same folder; None = it is called here. Raises FileNotFoundError or
+    ValueError with one sentence for a folder that is no result, or a damaged one.
+    """
+    drawn = drawn or draw_report(out)
+    result = open_result(out)
     text = page_text(
         f"{result.input_name}, enhanced",
-        description=_description(result), facts=cards(_cards(result, view)),
+        description=_description(result), facts=cards(_cards(result, drawn.view)),
         sections=[
-            ("front", "Front view", _front_section(result, view) if view else ""),
-            ("meshes", "Meshes", _mesh_section(result, meshes) if meshes else ""),
+            ("front", "Front view", drawn.front),
+            ("meshes", "Meshes", drawn.meshes),
             ("done", "What was understood and done", done_section(result)),
             ("files", "Files", files_section(result)),
         ],
-        footer=_footer(result), scripts=["maps.js", "slider.js"] + ["viewer.js"] * bool(meshes),
+        footer=_footer(result), scripts=["maps.js", "slider.js"] + ["viewer.js"] * bool(drawn.meshes),
     )  # fmt: skip
     path = result.path / FILES["report"]
     with atomic_path(path) as temporary:
