@@ -23,7 +23,8 @@ from splathead.gaussians import Gaussians
 from splathead.images import encode_normals, save_depth_png, write_json, write_png
 from splathead.maps.normals import normals_from_depth
 from splathead.ply import save_gaussians_ply
-from splathead.result_view.folder import FILES, RESULT_NAME, SCHEMA
+from splathead.result_view.folder import FILES, RESULT_NAME, SCHEMA, open_result, unit_label
+from splathead.result_view.report import DrawnReport, draw_front, draw_pair, write_report
 
 if TYPE_CHECKING:
     from splathead.enhance.tool import Clock
@@ -53,34 +54,32 @@ class Result:
 
 def write_result(folder: Path, result: Result, about: dict, clock: Clock) -> dict:
     """Write every file into ``folder``; returns what ``result.json`` holds. ``about``: parts of it that are known before."""
-    from splathead.result_view.meshes import mesh_pair
-    from splathead.result_view.report import draw_report, write_report
     from splathead.result_view.turntable import turntable
 
     with clock.step("write"), ThreadPoolExecutor(core_count()) as pool:
-        slow_files = _begin_slow_files(folder, result)
+        slow_parts = _begin_slow_parts(folder, result, about["input"]["path"])
         film = pool.submit(turntable, result.mesh, folder / FILES["turntable"], result.gaussians)
-        pair = pool.submit(mesh_pair, result.mesh, result.mesh_before)
+        facts = pool.submit(_facts, result)
         for done in [pool.submit(call) for call in _quick_files(folder, result)]:
             done.result()
-        facts = _facts(result) | about
-        write_json(folder / RESULT_NAME, facts | _files_and_times(folder, clock))
-        drawn = draw_report(folder, pair.result())
-        for _ in slow_files:
-            pass
+        known = facts.result() | about
+        write_json(folder / RESULT_NAME, known | _files_and_times(folder, clock))
+        front = draw_front(open_result(folder))
+        drawn_meshes, *_ = slow_parts
         film.result()
-    write_json(folder / RESULT_NAME, facts | _files_and_times(folder, clock))
+    write_json(folder / RESULT_NAME, known | _files_and_times(folder, clock))
     with clock.step("report"):
-        write_report(folder, drawn)
-    record = facts | _files_and_times(folder, clock)
+        write_report(folder, DrawnReport(*front, drawn_meshes))
+    record = known | _files_and_times(folder, clock)
     write_json(folder / RESULT_NAME, record)
     return record
 
 
-def _begin_slow_files(folder: Path, result: Result) -> Iterator:
-    """Begin to write the mesh files that are made by Python code, in other processes."""
+def _begin_slow_parts(folder: Path, result: Result, name: str) -> Iterator:
+    """Begin in other processes what is made by Python code: the report's section on meshes (the first result), mesh files."""
     about = {"scale": result.scale, "unit": result.unit}
-    calls = [delayed(save_mesh)(folder / FILES[role], result.mesh, **about) for role in ("mesh_obj", "mesh_glb")]
+    calls = [delayed(draw_pair)(name, unit_label(result.unit), result.mesh, result.mesh_before)]
+    calls += [delayed(save_mesh)(folder / FILES[role], result.mesh, **about) for role in ("mesh_obj", "mesh_glb")]
     return in_workers(calls, result.options.jobs or core_count())
 
 

@@ -54,7 +54,7 @@ def load_meshes(result: ResultFolder) -> MeshPair | None:
 
 
 def mesh_pair(after: FusedMesh, before: FusedMesh | None) -> MeshPair:
-    """The meshes and what the report needs to know of them."""
+    """A pair of meshes, with the distance between them that colours span."""
     if before is None:
         return MeshPair(after, None, 1.0)
     some = after.vertices[:: max(1, len(after.vertices) // MAX_SAMPLES)]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from splathead.fusion import FusedMesh
 from splathead.images import atomic_path, read_png
 from splathead.report.panels import DEPTH_COLOURS, ERROR_COLOURS, colour_gradient
 from splathead.report.shell import button_group, card, cards, page_text, picture_tag, tile
 from splathead.report.viewer import viewer_json, viewer_markup
 from splathead.result_view.folder import FILES, ROLES, ResultFolder, open_result
-from splathead.result_view.meshes import MeshPair, load_meshes
+from splathead.result_view.meshes import MeshPair, load_meshes, mesh_pair
 from splathead.result_view.pictures import FrontView, before_after, change_picture, load_front_view, nice_range, opaque
+from splathead.threads import thread_map
 
 REPORT_FACES = 60_000
 PICTURE_PX = 1024
@@ -23,34 +26,16 @@ UNSTABLE = ("report", "turntable")
 """files whose size may differ between two runs on the same input"""
 
 
-@dataclass(frozen=True)
-class DrawnReport:
-    """The parts of a report that take time; they need the maps of a folder and its meshes, not its other files."""
-
-    view: FrontView | None
-    front: str
-    meshes: str
-
-
-def draw_report(out: Path, meshes: MeshPair | None = None) -> DrawnReport:
-    """The pictures of a result folder's report. ``meshes``: those of the folder; None = they are read, if it has any.
-
-    Errors as those of :func:`write_report`.
-    """
-    result = open_result(out)
-    view, meshes = load_front_view(result), meshes or load_meshes(result)
-    front = _front_section(result, view) if view else ""
-    return DrawnReport(view, front, _mesh_section(result, meshes) if meshes else "")
-
-
 def write_report(out: Path, drawn: DrawnReport | None = None) -> Path:
     """Write ``out/report.html`` from the other files of a result folder and return its path.
 
-    ``drawn``: what :func:`draw_report` made of the same folder; None = it is called here. Raises FileNotFoundError or
-    ValueError with one sentence for a folder that is no result, or a damaged one.
+    ``drawn``: its parts, where they were made before; None = they are made here. Raises FileNotFoundError or ValueError with
+    one sentence for a folder that is no result, or a damaged one.
     """
-    drawn = drawn or draw_report(out)
     result = open_result(out)
+    if drawn is None:
+        view, meshes = draw_front(result), load_meshes(result)
+        drawn = DrawnReport(*view, draw_meshes(result.input_name, result.unit_label, meshes) if meshes else "")
     text = page_text(
         f"{result.input_name}, enhanced",
         description=_description(result), facts=cards(_cards(result, drawn.view)),
@@ -66,6 +51,38 @@ def write_report(out: Path, drawn: DrawnReport | None = None) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+@dataclass(frozen=True)
+class DrawnReport:
+    """The parts of a report that take time: they may be made while other files of the folder are written."""
+
+    view: FrontView | None
+    front: str
+    """of :func:`draw_front`"""
+    meshes: str
+    """of :func:`draw_meshes`"""
+
+
+def draw_front(result: ResultFolder) -> tuple[FrontView | None, str]:
+    """The front view and the section that shows it, from a folder's maps; None and nothing where it has none."""
+    view = load_front_view(result)
+    return view, _front_section(result, view) if view else ""
+
+
+def draw_pair(name: str, unit: str, after: FusedMesh, before: FusedMesh | None) -> str:
+    """:func:`draw_meshes` of two meshes, in one call for another process."""
+    return draw_meshes(name, unit, mesh_pair(after, before))
+
+
+def draw_meshes(name: str, unit: str, meshes: MeshPair) -> str:
+    """The section with the meshes of the input ``name``; ``unit`` as it is shown beside a number."""
+    data = viewer_json([meshes.viewer_data(name, REPORT_FACES)])
+    about = "Drag to turn, Shift-drag to move, click and scroll (or pinch, or + and −) to zoom, double-click to start over."
+    if len(meshes.after.faces) > REPORT_FACES:
+        about = f"Simplified to at most {REPORT_FACES // 1000}k triangles for this page. {about}"
+    change = "change" if meshes.before is not None else ""
+    return f'<p class="about">{about}</p>' + viewer_markup(data, change, meshes.scale_texts(unit))
 
 
 def _description(result: ResultFolder) -> str:
@@ -100,7 +117,8 @@ def _mesh_text(mesh: dict, unit: str) -> str:
 
 def _front_section(result: ResultFolder, view: FrontView) -> str:
     layers = ["shaded", "depth"] + ["change"] * (view.before is not None)
-    panes = "".join(f'<div data-layer="{layer}">{_layer(result, view, layer)}</div>' for layer in layers)
+    drawn = thread_map(partial(_layer, result, view), layers)
+    panes = "".join(f'<div data-layer="{layer}">{picture}</div>' for layer, picture in zip(layers, drawn))
     compared = ": before left of the line, enhanced right of it. Drag the line, or use the arrow keys"
     about = f"The depth map itself, lit as a surface{compared if view.before is not None else ''}."
     return (
@@ -155,15 +173,6 @@ def _tiles(result: ResultFolder, view: FrontView) -> list[str]:
             shown = image.any(-1) if role == "normal" else view.after > 0  # black is no normal
             tiles.append(tile(opaque(image, shown), name, detail))
     return tiles
-
-
-def _mesh_section(result: ResultFolder, meshes: MeshPair) -> str:
-    data = viewer_json([meshes.viewer_data(result.input_name, REPORT_FACES)])
-    about = "Drag to turn, Shift-drag to move, click and scroll (or pinch, or + and −) to zoom, double-click to start over."
-    if len(meshes.after.faces) > REPORT_FACES:
-        about = f"Simplified to at most {REPORT_FACES // 1000}k triangles for this page. {about}"
-    change = "change" if meshes.before is not None else ""
-    return f'<p class="about">{about}</p>' + viewer_markup(data, change, meshes.scale_texts(result.unit_label))
 
 
 def done_section(result: ResultFolder) -> str:
