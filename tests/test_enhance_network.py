@@ -18,7 +18,7 @@ from splathead.checkpoints import save_weights
 from splathead.config import Config, ModelConfig, TrainConfig
 from splathead.enhance import EnhanceOptions, enhance, enlarge, sampling
 from splathead.enhance.depth_input import enhance_depth
-from splathead.enhance.device_choice import Devices
+from splathead.enhance.device_choice import Devices, apply_once
 from splathead.enhance.head import Head
 from splathead.enhance.views import EnhancedView, _clean_maps, enhance_views
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, read_png, write_png
@@ -216,6 +216,18 @@ def test_views_at_the_same_time_are_those_one_after_another(head, weights, monke
     for a, b in zip(one, three, strict=True):
         assert a.after.depth.tobytes() == b.after.depth.tobytes() and a.confidence.tobytes() == b.confidence.tobytes()
         assert a.before.depth.tobytes() == b.before.depth.tobytes() and a.rgb.tobytes() == b.rgb.tobytes()
+
+
+@pytest.mark.parametrize("resolution", [128, 192])
+def test_what_a_gpu_is_prepared_with_has_the_sizes_of_the_views(head, weights, monkeypatch, resolution):
+    write_network(weights)
+    seen = []
+    given = torch.nn.Module.__call__
+    monkeypatch.setattr(type(load_network(weights).network), "__call__", lambda self, *inputs, **options: (
+        seen.append([tuple(one.shape) for one in inputs]), given(self, *inputs, **options))[1])  # fmt: skip
+    apply_once("splathead", resolution, torch.device("cpu"))
+    front_view(head, resolution=resolution)
+    assert len(seen) == 2 and seen[0] == seen[1]
 
 
 def test_a_record_names_the_device_of_the_network(head, weights, tmp_path):

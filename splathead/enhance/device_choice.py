@@ -43,16 +43,14 @@ class Devices:
 def prepare_network(options: EnhanceOptions, device: torch.device) -> None:
     """On a GPU: begin to load the network for Gaussians and its operators, which takes seconds, beside other work."""
     name = options.method_for("splats")
-    weights = method_weights(name)
-    if weights is None or device.type == "cpu":
-        return
+    if device.type == "cuda" and method_weights(name) is not None:
+        threading.Thread(target=apply_once, args=(name, options.resolution, device), name="prepare network").start()
 
-    def prepare() -> None:
-        sampling = Sampling.of(options.resolution, own_factor(name, device))
-        network = method_network(weights, sampling.factor, device)
-        if not network.needs:
-            camera = orbit_camera(0.0, 0.0, sampling.low)
-            depth = np.broadcast_to(np.linspace(1500, 1700, sampling.low, dtype=np.float32), (sampling.low,) * 2).copy()
-            network.predict(DepthMap.of_float(depth, depth > 0, camera, "operators of the network"))
 
-    threading.Thread(target=prepare, name="prepare network").start()
+def apply_once(name: str, resolution: int, device: torch.device) -> None:
+    """Apply the network of method ``name`` to a slanted plane, at the sizes of views of ``resolution``."""
+    sampling = Sampling.of(resolution, own_factor(name))
+    network = method_network(method_weights(name), sampling.factor, device)
+    if not network.needs:  # one that needs maps of a view is loaded, no more
+        depth = np.tile(np.linspace(1500, 1700, sampling.low, dtype=np.float32), (sampling.low, 1))
+        network.predict(DepthMap.of_float(depth, depth > 0, orbit_camera(0.0, 0.0, sampling.low), "a slanted plane"))

@@ -19,7 +19,8 @@ from splathead.shipped import surface_weights
 
 CPU = torch.device("cpu")
 _QUANTISED = re.compile(r"(\d+)bit")
-_one_reader = threading.Lock()
+_one_reader = {"cpu": threading.Lock(), "cuda": threading.Lock()}
+"""Held while weights are read to a device, which takes a second on a GPU"""
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,20 @@ def method_weights(name: str) -> Path | None:
     return Path(name) if name.endswith(".safetensors") else None
 
 
-def own_factor(name: str, device: torch.device = CPU) -> int | None:
-    """The only factor that method ``name`` enlarges by; None = any. ``device``: of its network."""
+def own_factor(name: str) -> int | None:
+    """The only factor that method ``name`` enlarges by; None = any."""
     weights = method_weights(name)
-    network = None if weights is None else method_network(weights, device=device)
+    network = None if weights is None else method_network(weights)
     return None if network is None or network.any_scale else network.scale
 
 
 def method_network(weights: Path, scale: int | None = None, device: torch.device = CPU) -> TrainedNetwork:
-    """The network with these weights on ``device``, read once per process; ``scale``: for this factor, None = as trained.
+    """The network with these weights on ``device``, read once; ``scale``: for this factor, None = as trained.
 
     Raises ValueError, beside the errors of :func:`splathead.prediction.load_network`, for a network of another factor and for
     one whose inputs cannot be made here.
     """
-    with _one_reader:  # several threads may ask for it at once
+    with _one_reader[device.type]:  # several threads may ask for it at once
         network = _loaded(weights.resolve(), weights.stat().st_mtime_ns, device)
     if not _trained_bits(network):
         names = ", ".join(network.inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.sampling import Sampling
 from splathead.enhance.views import FROM_FULL, EnhancedView, enhance_views
-from splathead.enhance.workers import in_workers
+from splathead.enhance.workers import import_mesh_modules, in_workers
 from splathead.enhance.write import Result, write_result
 from splathead.fusion.view_choice import choose_views
 from splathead.inputs import detect, file_sha256
@@ -65,6 +66,7 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
     about_method = _check_method(options, kind)
     if kind != "depth":
         prepare_network(options, devices.network)
+        threading.Thread(target=import_mesh_modules, name="imports").start()  # while the views are made
     report_lines([f"{path.name}: {kind} ({reason})", *about_method])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:

@@ -89,7 +89,7 @@ def enhance_views(head: Head, options: EnhanceOptions, jobs: int) -> tuple[list[
     config = Config(seed=options.seed)
     config.render.backend = options.backend
     name = options.method_for("splats")
-    sampling = None if name in FROM_FULL else Sampling.of(options.resolution, own_factor(name, devices.network))
+    sampling = None if name in FROM_FULL else Sampling.of(options.resolution, own_factor(name))
     method = FROM_FULL.get(name) or functools.partial(_from_low, enlarge_method(name, devices.network), sampling)
     cameras = view_cameras(head, options)
     with ThreadPoolExecutor(1) as turns, ThreadPoolExecutor(min(jobs, len(cameras))) as pool:

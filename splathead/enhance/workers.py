@@ -24,15 +24,21 @@ def start_workers(jobs: int) -> None:
 
 
 def import_modules() -> None:
-    """Import what meshes and their files need."""
-    import embreex.rtcore_scene  # noqa: F401
-    import fast_simplification  # noqa: F401
+    """Import what meshes, their files and their pictures need."""
     import igl  # noqa: F401
+    import trimesh  # noqa: F401
+
+    import splathead.result_view.report  # noqa: F401
+
+    import_mesh_modules()
+
+
+def import_mesh_modules() -> None:
+    """Import what meshes need."""
+    import fast_simplification  # noqa: F401
     import scipy.sparse.csgraph
     import scipy.spatial  # noqa: F401
     import skimage.measure  # noqa: F401
-    import trimesh  # noqa: F401
 
     import splathead.enhance.mesh
-    import splathead.fusion.kernels
-    import splathead.result_view.report  # noqa: F401
+    import splathead.fusion.kernels  # noqa: F401

@@ -100,8 +100,8 @@ def _splat_frames(splats: Gaussians, cameras: list[Camera]) -> Iterator[np.ndarr
 
     def frame(camera: Camera) -> np.ndarray:
         maps = render(splats, camera, outputs=("rgb",))
-        rest = (1 - maps.alpha).numpy()[..., None] * (BACKGROUND / np.float32(255))
-        return np.rint(255 * np.clip(maps.rgb.numpy().transpose(1, 2, 0) + rest, 0, 1)).astype(np.uint8)
+        rest = (1 - maps.alpha).cpu().numpy()[..., None] * (BACKGROUND / np.float32(255))
+        return np.rint(255 * np.clip(maps.rgb.cpu().numpy().transpose(1, 2, 0) + rest, 0, 1)).astype(np.uint8)
 
     with ThreadPoolExecutor(core_count()) as pool:
         yield from pool.map(frame, cameras)
