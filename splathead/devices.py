@@ -17,6 +17,11 @@ def compute_device(setting: str = "auto") -> torch.device:
     return torch.device(setting)
 
 
+def device_text(device: torch.device) -> str:
+    """A device as records name it: cpu, or cuda with the name of the GPU."""
+    return "cpu" if device.type == "cpu" else f"{device.type} ({torch.cuda.get_device_name(device)})"
+
+
 def gpu_count(setting: str = "auto") -> int:
     """Number of GPUs that a device setting may use; 0 on a CPU."""
     return torch.cuda.device_count() if setting != "cpu" and torch.cuda.is_available() else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from splathead.splat_files import SPLAT_SUFFIXES
 from splathead.splat_formats import spz
 from splathead.splat_formats.dot_splat import is_dot_splat
 
-KINDS = ("splats", "depth", "capture", "photo")
 EXPECTED = (
     "Gaussians (PLY, .splat, .spz), a depth map (PNG, EXR, NPY, TIFF), a folder with images and cameras, or a photo (PNG, JPEG)"
 )
@@ -154,3 +154,12 @@ def _detect_folder(folder: Path) -> Detected:
         cameras = "no opencv_cameras.json, transforms.json or COLMAP model"
         raise _refuse(folder, f"{len(images)} images without cameras ({cameras}), which COLMAP can find")
     raise _refuse(folder, f"a folder without images, cameras or splats (it has {entries[0].name} ...)")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with Path(path).open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

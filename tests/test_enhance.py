@@ -125,6 +125,22 @@ def test_the_same_input_gives_the_same_bytes(splats, result, tmp_path):
     assert {**first, "seconds": {}} == {**second, "seconds": {}}
 
 
+def test_worker_processes_give_the_same_bytes(splats, result, tmp_path):
+    enhance(splats, tmp_path / "again", EnhanceOptions(**{**SPLATS, "jobs": 2}))
+    compared = [path for path in result.rglob("*") if path.suffix in (".ply", ".glb", ".obj", ".png", ".exr")]
+    assert len(compared) > 10
+    for path in compared:
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(result)).read_bytes(), path.name
+    pages = [(folder / "report.html").read_text().split('id="viewer-data">')[1] for folder in (result, tmp_path / "again")]
+    assert pages[0].split("</script>")[0] == pages[1].split("</script>")[0]
+
+
+def test_workers_need_no_torch():
+    """Its import alone takes seconds."""
+    code = "import sys; from splathead.enhance import workers; workers.import_modules(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+
+
 def test_a_depth_map_loses_its_steps(tmp_path):
     camera = orbit_camera(0.0, 0.0, 64, hfov_deg=30.0)
     truth = ellipsoid_depth(camera)

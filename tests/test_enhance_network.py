@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from splathead.checkpoints import save_weights
 from splathead.config import Config, ModelConfig, TrainConfig
 from splathead.enhance import EnhanceOptions, enhance, enlarge, sampling
 from splathead.enhance.depth_input import enhance_depth
+from splathead.enhance.device_choice import Devices, apply_once
 from splathead.enhance.head import Head
 from splathead.enhance.views import EnhancedView, _clean_maps, enhance_views
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, read_png, write_png
@@ -188,7 +189,7 @@ def test_a_whole_result_says_which_network(weights, tmp_path):
 def test_weights_are_read_once(head, weights, tmp_path, monkeypatch):
     write_network(weights)
     read = []
-    monkeypatch.setattr(enlarge, "load_network", lambda path: read.append(path) or load_network(path))
+    monkeypatch.setattr(enlarge, "load_network", lambda path, device: read.append(path) or load_network(path, device))
     save_gaussians_ply(tmp_path / "head.ply", head.gaussians)
     record = enhance(tmp_path / "head.ply", tmp_path / "out", EnhanceOptions(**OPTIONS))
     assert len(record["views"]) == 2 and read == [weights.resolve()]
@@ -197,17 +198,65 @@ def test_weights_are_read_once(head, weights, tmp_path, monkeypatch):
     write_network(weights, trained=False)
     os.utime(weights, ns=(1, 1))  # another time, whatever the resolution of the file system's clock is
     assert not np.array_equal(front_view(head).after.depth, before) and len(read) == 2
-    assert len(pickle.dumps(enlarge.enlarge_method("splathead"))) < 1000  # what goes to a worker with each view
 
 
-def test_other_processes_find_the_weights(head, weights, monkeypatch):
+def test_views_at_the_same_time_are_those_one_after_another(head, weights, monkeypatch):
+    """On the CPU the network is applied by one thread alone, however many work on views."""
     write_network(weights)
-    with monkeypatch.context() as context:  # here the network is read for its factor, and not applied
-        context.setattr(TrainedNetwork, "predict_with_error", lambda *_: pytest.fail("applied in this process"))
-        two, _ = enhance_views(head, EnhanceOptions(**OPTIONS), 2)
-    one, _ = enhance_views(head, EnhanceOptions(**OPTIONS), 1)
-    for a, b in zip(one, two):
-        assert np.array_equal(a.after.depth, b.after.depth) and np.array_equal(a.confidence, b.confidence)
+    one, _ = enhance_views(head, EnhanceOptions(**{**OPTIONS, "views": 4}), 1)
+    applied, threads = TrainedNetwork.predict_with_error, set()
+
+    def predict(*args):
+        threads.add(threading.current_thread().name)
+        return applied(*args)
+
+    monkeypatch.setattr(TrainedNetwork, "predict_with_error", predict)
+    three, _ = enhance_views(head, EnhanceOptions(**{**OPTIONS, "views": 4}), 3)
+    assert len(threads) == 1 and [view.camera.name for view in one] == [view.camera.name for view in three]
+    for a, b in zip(one, three, strict=True):
+        assert a.after.depth.tobytes() == b.after.depth.tobytes() and a.confidence.tobytes() == b.confidence.tobytes()
+        assert a.before.depth.tobytes() == b.before.depth.tobytes() and a.rgb.tobytes() == b.rgb.tobytes()
+
+
+@pytest.mark.parametrize("resolution", [128, 192])
+def test_what_a_gpu_is_prepared_with_has_the_sizes_of_the_views(head, weights, monkeypatch, resolution):
+    write_network(weights)
+    seen = []
+    given = torch.nn.Module.__call__
+    monkeypatch.setattr(type(load_network(weights).network), "__call__", lambda self, *inputs, **options: (
+        seen.append([tuple(one.shape) for one in inputs]), given(self, *inputs, **options))[1])  # fmt: skip
+    apply_once("splathead", resolution, torch.device("cpu"))
+    front_view(head, resolution=resolution)
+    assert len(seen) == 2 and seen[0] == seen[1]
+
+
+def test_a_record_names_the_device_of_the_network(head, weights, tmp_path):
+    write_network(weights)
+    save_gaussians_ply(tmp_path / "head.ply", head.gaussians)
+    record = enhance(tmp_path / "head.ply", tmp_path / "out", EnhanceOptions(**OPTIONS, device="cpu"))
+    assert record["devices"] == {"network": "cpu", "rasteriser": "cpu, backend cpu"}
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["devices"] == record["devices"]
+    line = "devices: network on cpu, rasteriser on cpu, backend cpu"
+    assert line in record["understood"] and line in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(head, weights, tmp_path):
+    write_network(weights)
+    save_gaussians_ply(tmp_path / "head.ply", head.gaussians)
+    with pytest.raises(RuntimeError, match="device cuda: torch sees no CUDA device; use device auto or cpu"):
+        enhance(tmp_path / "head.ply", tmp_path / "out", EnhanceOptions(**OPTIONS, device="cuda"))
+    assert not (tmp_path / "out").exists()
+    assert Devices.of(EnhanceOptions(device="auto")) == Devices(torch.device("cpu"), torch.device("cpu"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_network_on_a_gpu_agrees_with_the_cpu(head, weights):
+    write_network(weights)
+    cpu, gpu = (enhance_views(head, EnhanceOptions(**OPTIONS, device=device), 2)[0] for device in ("cpu", "cuda"))
+    for a, b in zip(cpu, gpu, strict=True):
+        assert np.array_equal(a.after.mask, b.after.mask)
+        assert np.abs(a.after.depth - b.after.depth).max() < 0.05 and np.abs(a.confidence - b.confidence).max() < 0.05
 
 
 def test_a_network_without_an_expected_error_keeps_the_spreads_confidence(head, tmp_path):

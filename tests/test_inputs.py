@@ -15,10 +15,11 @@ import splat_writers
 import tifffile
 import torch
 
+from splathead.choices import KINDS
 from splathead.depth_files import load_depth
 from splathead.gaussians import Gaussians
 from splathead.images import DepthEncoding, DepthMap, save_depth_png
-from splathead.inputs import KINDS, detect
+from splathead.inputs import detect
 from splathead.ply import save_gaussians_ply
 from splathead.splat_files import load_splats
 

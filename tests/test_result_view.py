@@ -19,10 +19,10 @@ from splathead.cameras import orbit_camera
 from splathead.fusion import load_mesh
 from splathead.images import load_depth_png
 from splathead.maps.normals import normals_from_depth
-from splathead.result_view import open_result, turntable, write_report
+from splathead.result_view import open_result, write_report
 from splathead.result_view.meshes import load_meshes
 from splathead.result_view.pictures import change_picture, load_front_view, nice_range, shaded_normals, shaded_picture
-from splathead.result_view.turntable import TurntableOptions, turntable_cameras
+from splathead.result_view.turntable import TurntableOptions, turntable, turntable_cameras
 
 
 @pytest.fixture(scope="module")

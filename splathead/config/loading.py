@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from splathead.choices import BACKEND_MODULES
 from splathead.config.experiment import CONFIG_SCHEMA, Config
 from splathead.models import BASELINES, NETWORKS, NO_NETWORK
 
@@ -48,7 +49,7 @@ _CHOICES: dict[str, tuple] = {
     "subjects.capture_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
     "reconstruct.import_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
     "reconstruct.import_front": ("auto", "x", "y", "z", "-x", "-y", "-z"),
-    "render.backend": ("auto", "cpu", "gsplat", "inria", "reference"),
+    "render.backend": ("auto", *BACKEND_MODULES),
     "render.modes": ("classic", "antialiased"),
     "pairs.lr_mode": ("classic", "antialiased"),
     "postprocess.large_holes": ("leave", "nearest"),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from splathead.depth_files import DepthReading, load_depth
-from splathead.enhance.enlarge import enlarge_method
+from splathead.enhance.enlarge import CPU, enlarge_method
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView
 from splathead.images import DepthMap
@@ -47,14 +48,17 @@ def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]
     return depth_map, lines
 
 
-def enhance_depth(depth_map: DepthMap, options: EnhanceOptions) -> tuple[EnhancedView, list[str]]:
-    """The map enlarged to at least ``options.resolution`` by a whole factor, and lines on what was done."""
+def enhance_depth(depth_map: DepthMap, options: EnhanceOptions, device: torch.device = CPU) -> tuple[EnhancedView, list[str]]:
+    """The map enlarged to at least ``options.resolution`` by a whole factor, and lines on what was done.
+
+    ``device``: of a network.
+    """
     side = max(depth_map.camera.width, depth_map.camera.height)
     scale = max(1, -(-options.resolution // side))
     name = options.method_for("depth")
     if name == "splat_surface":
         raise ValueError(f"--method {name} needs Gaussians, the input is a depth map; expected splathead or variational")
-    found = enlarge_method(name)(depth_map, scale, None)
+    found = enlarge_method(name, device)(depth_map, scale, None)
     after, error = found.depth_map, found.expected_error
     before = interpolate_depth(depth_map, scale, "nearest")
     rgb = None if options.rgb is None else _read_rgb(options.rgb, after)

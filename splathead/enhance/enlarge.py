@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from splathead.images import DepthMap
 from splathead.maps.low_resolution import FLOAT_BITS, requantised
 from splathead.prediction import TrainedNetwork, interpolate_depth, load_network, variational_prediction
 from splathead.shipped import surface_weights
 
+CPU = torch.device("cpu")
 _QUANTISED = re.compile(r"(\d+)bit")
+_one_reader = {"cpu": threading.Lock(), "cuda": threading.Lock()}
+"""Held while weights are read to a device, which takes a second on a GPU"""
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,10 @@ Enlarge = Callable[[DepthMap, int, "Mapping[str, np.ndarray] | None"], Enlarged]
 """(low-resolution map, whole factor, full-size maps of the same view as stage 04 stores them, or None) -> result"""
 
 
-def enlarge_method(name: str) -> Enlarge:
-    """The method that ``--method`` calls ``name``. It is small when pickled: workers read a network's weights themselves."""
+def enlarge_method(name: str, device: torch.device = CPU) -> Enlarge:
+    """The method that ``--method`` calls ``name``; a network on ``device``, the others know the CPU only."""
     weights = method_weights(name)
-    return _METHODS[name] if weights is None else functools.partial(_by_network, weights)
+    return _METHODS[name] if weights is None else functools.partial(_by_network, weights, device)
 
 
 def method_weights(name: str) -> Path | None:
@@ -54,13 +59,14 @@ def own_factor(name: str) -> int | None:
     return None if network is None or network.any_scale else network.scale
 
 
-def method_network(weights: Path, scale: int | None = None) -> TrainedNetwork:
-    """The network with these weights on the CPU, read once per process; ``scale``: for this factor, None = as trained.
+def method_network(weights: Path, scale: int | None = None, device: torch.device = CPU) -> TrainedNetwork:
+    """The network with these weights on ``device``, read once; ``scale``: for this factor, None = as trained.
 
     Raises ValueError, beside the errors of :func:`splathead.prediction.load_network`, for a network of another factor and for
     one whose inputs cannot be made here.
     """
-    network = _loaded(weights.resolve(), weights.stat().st_mtime_ns)
+    with _one_reader[device.type]:  # several threads may ask for it at once
+        network = _loaded(weights.resolve(), weights.stat().st_mtime_ns, device)
     if not _trained_bits(network):
         names = ", ".join(network.inputs)
         raise ValueError(f"{weights}: a network for {names} input, which is made from full-resolution depth; expected <n>bit")
@@ -71,8 +77,8 @@ def method_network(weights: Path, scale: int | None = None) -> TrainedNetwork:
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(weights: Path, _modified_ns: int) -> TrainedNetwork:
-    return load_network(weights)
+def _loaded(weights: Path, _modified_ns: int, device: torch.device) -> TrainedNetwork:
+    return load_network(weights, device)
 
 
 def _trained_bits(network: TrainedNetwork) -> list[int]:
@@ -80,8 +86,10 @@ def _trained_bits(network: TrainedNetwork) -> list[int]:
     return [int(match[1]) for name in network.inputs if (match := _QUANTISED.fullmatch(name))]
 
 
-def _by_network(weights: Path, source: DepthMap, scale: int, maps: Mapping[str, np.ndarray] | None) -> Enlarged:
-    network = method_network(weights, scale)
+def _by_network(
+    weights: Path, device: torch.device, source: DepthMap, scale: int, maps: Mapping[str, np.ndarray] | None
+) -> Enlarged:
+    network = method_network(weights, scale, device)
     missing = [name for name in network.needs if name not in (maps or {})]
     if missing:
         raise ValueError(f"{weights}: this network needs {', '.join(missing)} of the same view, which this input does not have")

@@ -110,7 +110,7 @@ def fit_capture(path: Path, options: EnhanceOptions, work: Path) -> Head:
 
 
 def _capture_config(path: Path, options: EnhanceOptions, work: Path) -> Config:
-    config = Config(name="capture", runs_dir=str(work), seed=options.seed)
+    config = Config(name="capture", runs_dir=str(work), seed=options.seed, device=options.device)
     config.subjects = SubjectsConfig(
         source="capture", path=str(path), image_size=CAPTURE_PX, init_points=15000, capture_up=options.up,
         capture_front=options.front, capture_mm_per_unit=options.scale_mm,

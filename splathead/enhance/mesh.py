@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from splathead.enhance.options import EnhanceOptions
-from splathead.enhance.views import EnhancedView
-from splathead.fusion import FusedMesh, decimated, extract_surface, fuse_views, vertex_colours
+from splathead.fusion import DepthView, FusedMesh, decimated, extract_surface, fuse_views, vertex_colours
 from splathead.fusion.surface import large_components, largest_component, proper_faces
 from splathead.images import DepthMap
 from splathead.subjects.base import vertex_normals
@@ -35,29 +33,27 @@ class Holes:
     """diagonal of the largest loop's bounding box, in the mesh's unit"""
 
 
-def fused_mesh(views: Sequence[EnhancedView], options: EnhanceOptions, *, enhanced: bool) -> tuple[FusedMesh, list[str]]:
-    """One coloured component out of the views' depth, and lines on what was dropped. ``enhanced`` False: raw depth."""
-    observed = [view.depth_view(enhanced=enhanced) for view in views]
-    volume = fuse_views(observed, voxel=VOXEL_MM, truncation_voxels=TRUNCATION_VOXELS, jump=JUMP_MM)
+def fused_mesh(views: Sequence[DepthView], faces: int, *, watertight: bool = False) -> tuple[FusedMesh, list[str]]:
+    """One coloured component of at most ``faces`` faces out of the views' depth, and lines on what was dropped."""
+    volume = fuse_views(views, voxel=VOXEL_MM, truncation_voxels=TRUNCATION_VOXELS, jump=JUMP_MM)
     surface = extract_surface(volume)
     head = largest_component(surface)
     dropped = len(surface.faces) - len(head.faces)
     lines = [f"detached pieces removed from the mesh: {dropped:,} of {len(surface.faces):,} faces"]
-    closing = options.watertight and enhanced
-    if closing:
+    if watertight:
         from splathead.fusion.poisson import poisson_mesh
 
         head = capped(largest_component(poisson_mesh(head.vertices, vertex_normals(head.vertices, head.faces))))
         lines.append(f"NOTE: closed by screened Poisson reconstruction: what none of the {len(views)} views saw is made up")
-    mesh = decimated(head, options.faces)
-    if closing:
+    mesh = decimated(head, faces)
+    if watertight:
         whole = closed(mesh)
         if len(whole.faces) < (1 - MOST_CUT) * len(mesh.faces):
             lines.append(f"NOTE: where the closed mesh touched itself a piece came off: {len(whole.faces):,} faces are left")
         mesh = whole
         if not is_watertight(mesh):
             lines.append("NOTE: the mesh could not be closed everywhere, or touches itself along an edge: it is not watertight")
-    mesh.colours = vertex_colours(mesh.vertices, observed, tolerance=COLOUR_TOLERANCE_VOXELS * volume.voxel, jump=JUMP_MM)
+    mesh.colours = vertex_colours(mesh.vertices, views, tolerance=COLOUR_TOLERANCE_VOXELS * volume.voxel, jump=JUMP_MM)
     return mesh, lines
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from splathead.inputs import KINDS
-from splathead.raster.registry import BACKEND_MODULES
+from splathead.choices import BACKEND_MODULES, KINDS
 
 AXES = ("auto", "x", "y", "z", "-x", "-y", "-z")
 METHODS = ("auto", "splathead", "splat_surface", "variational", "bilinear", "raw")
@@ -59,14 +58,17 @@ class EnhanceOptions:
     """depth map: stored numbers that mean "nothing here" (1e10, inf or nan, say)"""
     seed: int = 0
     """of a capture's fit"""
+    device: str = "auto"
+    """where the network and the rasteriser run: auto (a GPU that torch sees, else the CPU) | cpu | cuda"""
     jobs: int = 0
-    """processes; 0 = one per core"""
+    """views that are worked on at a time; 0 = one per core"""
 
     def __post_init__(self) -> None:
         self._check("kind", ("auto", *KINDS))
         self._check("up", AXES)
         self._check("front", AXES)
         self._check("backend", ("auto", *BACKEND_MODULES))
+        self._check("device", ("auto", "cpu", "cuda"))
         if self.method not in METHODS and not self.method.endswith(".safetensors"):
             raise ValueError(f"--method {self.method!r}, expected {', '.join(METHODS)} or a .safetensors file")
         for name, low, high in (
@@ -83,7 +85,7 @@ class EnhanceOptions:
             raise ValueError(f"--{name} {getattr(self, name)!r}, expected one of {', '.join(choices)}")
 
     def method_for(self, kind: str) -> str:
-        """The method for an input of this kind (one of :data:`splathead.inputs.KINDS`; all but depth maps become Gaussians)."""
+        """The method for an input of this kind (of :data:`splathead.choices.KINDS`); all but depth maps become Gaussians."""
         return AUTO_METHODS["depth" if kind == "depth" else "gaussians"] if self.method == "auto" else self.method
 
     def overridden(self) -> dict:

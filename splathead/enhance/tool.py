@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from joblib import delayed
 
+from splathead.cli import core_count
+from splathead.devices import compute_device
 from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_depth
+from splathead.enhance.device_choice import Devices, prepare_network
 from splathead.enhance.enlarge import method_network, method_weights
 from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
 from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.sampling import Sampling
 from splathead.enhance.views import FROM_FULL, EnhancedView, enhance_views
+from splathead.enhance.workers import import_mesh_modules, in_workers
 from splathead.enhance.write import Result, write_result
 from splathead.fusion.view_choice import choose_views
-from splathead.inputs import detect
+from splathead.inputs import detect, file_sha256
 from splathead.metrics.zones import HEAD_DIAGONAL_MM
-from splathead.photos.duplicates import file_sha256
 from splathead.result_view.folder import FILES, RESULT_NAME
 from splathead.stages import fingerprint_path
 from splathead.subjects.importer import report_lines
@@ -57,7 +62,11 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
     misplaced = options.given(*DEPTH_OPTIONS) if kind != "depth" else options.given("watertight", "views", "up", "front")
     if misplaced:
         raise ValueError(f"--{misplaced[0]} does not go with {path}, which is {kind} ({reason})")
+    devices = Devices.of(options)
     about_method = _check_method(options, kind)
+    if kind != "depth":
+        prepare_network(options, devices.network)
+        threading.Thread(target=import_mesh_modules, name="imports").start()  # while the views are made
     report_lines([f"{path.name}: {kind} ({reason})", *about_method])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
@@ -65,9 +74,11 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
         folder.mkdir()
         make = _of_depth if kind == "depth" else _of_head
         result = make(path, kind, options, Path(temporary, "work"), clock)
-        result.understood[:0] = [f"input: {kind}, {reason}", *about_method]
+        used = devices.record(options, kind)
+        about_devices = [f"devices: {', '.join(f'{part} on {device}' for part, device in used.items())}"] * bool(used)
+        result.understood[:0] = [f"input: {kind}, {reason}", *about_method, *about_devices]
         source = {"path": path.name, "sha256": fingerprint_path(path) if path.is_dir() else file_sha256(path)}
-        record = write_result(folder, result, source, clock)
+        record = write_result(folder, result, {"input": source, "devices": used}, clock)
         if out.exists():
             out.rename(Path(temporary, "replaced"))
         folder.rename(out)
@@ -118,18 +129,20 @@ def _kind(path: Path, options: EnhanceOptions) -> tuple[str, str]:
 
 
 def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: Clock) -> Result:
-    from splathead.cli import core_count
-
+    jobs = options.jobs or core_count()
     with clock.step("read" if kind == "splats" else kind):
         head = _load(path, kind, options, work)
     report_lines(head.lines)
     with clock.step("views"):
-        views, removed = enhance_views(head, options, options.jobs or core_count())
+        views, removed = enhance_views(head, options, jobs)
         kept, left_out = choose_views([view.depth_view(enhanced=True) for view in views], head.diagonal_mm)
         fit = [views[index] for index in kept]
     with clock.step("mesh"):
-        mesh, dropped = fused_mesh(fit, options, enhanced=True)
-        before, _ = fused_mesh(fit, options, enhanced=False)
+        raw = [view.depth_view(enhanced=False).cropped() for view in fit]
+        others = in_workers([delayed(fused_mesh)(raw, options.faces)], jobs)
+        enhanced = [view.depth_view(enhanced=True) for view in fit]
+        mesh, dropped = fused_mesh(enhanced, options.faces, watertight=options.watertight)
+        ((before, _),) = others
     size = " x ".join(f"{side:.0f}" for side in np.ptp(mesh.vertices, axis=0))
     made = [*removed, *left_out, *dropped, f"size of the mesh, width x height x depth: {size} mm"]
     report_lines(made)
@@ -150,7 +163,7 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
         depth_map, lines = read_depth(path, options)
     report_lines(lines)
     with clock.step("views"):
-        view, done = enhance_depth(depth_map, options)
+        view, done = enhance_depth(depth_map, options, compute_device(options.device))
     jump = _jump(view)
     with clock.step("mesh"):
         mesh = depth_mesh(view.after, view.rgb, jump, options.faces)

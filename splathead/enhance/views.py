@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from splathead.cameras import MM_PER_UNIT, RIG_RADIUS_UNITS, Camera, orbit_camera
 from splathead.config import Config
-from splathead.enhance.enlarge import Enlarge, enlarge_method, own_factor
+from splathead.enhance.device_choice import Devices
+from splathead.enhance.enlarge import Enlarge, enlarge_method, method_weights, own_factor
 from splathead.enhance.head import Head
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.sampling import Sampling, reduced
 from splathead.fusion import DepthView
+from splathead.gaussians import Gaussians
 from splathead.images import DepthMap
 from splathead.maps.render_subject import render_maps
 from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, outlier_weight, splat_confidence, splat_surface
@@ -28,6 +32,8 @@ DIRECTIONS = (
 )  # fmt: skip
 """Yaw and elevation in degrees of the views, the most telling ones first: the face, the sides, the back, from below, above"""
 MARGIN = 1.1
+_one_gpu_render = threading.Lock()
+"""The CUDA rasterisers load, and may compile, their kernels at the first call: two threads must not begin that together"""
 
 
 @dataclass(frozen=True)
@@ -78,39 +84,61 @@ def _in_picture(camera: Camera, points: np.ndarray) -> bool:
 
 
 def enhance_views(head: Head, options: EnhanceOptions, jobs: int) -> tuple[list[EnhancedView], list[str]]:
-    """Every view, and lines on what was removed."""
-    from splathead.devices import raster_device
-
+    """Every view, and lines on what was removed. ``jobs`` views are worked on at a time; the result does not depend on it."""
+    devices = Devices.of(options)
     config = Config(seed=options.seed)
     config.render.backend = options.backend
-    device = raster_device(config.device, options.backend)
-    gaussians = head.gaussians.to(device)
     name = options.method_for("splats")
     sampling = None if name in FROM_FULL else Sampling.of(options.resolution, own_factor(name))
-    method = FROM_FULL.get(name) or functools.partial(_from_low, enlarge_method(name), sampling)
-    renders, removed = [], 0
-    for camera in tqdm(view_cameras(head, options), desc="render", unit="view", dynamic_ncols=True):
-        high, dropped = _clean_maps(gaussians, camera, config)
-        guides = low = None
-        if sampling is not None:
-            guides = high if sampling.reduction == 1 else _clean_maps(gaussians, camera.resized(sampling.side), config)[0]
-            low = _clean_maps(gaussians, camera.resized(sampling.low), config)[0]
-        renders.append(Renders(camera, high, guides, low))
-        removed += dropped
-    work = functools.partial(_enhance_view, method=method, jump=config.pairs.jump_mm)
-    parallel = Parallel(n_jobs=min(jobs, len(renders)), return_as="generator", batch_size=1)
-    calls = (delayed(work)(view) for view in renders)
-    views = list(tqdm(parallel(calls), total=len(renders), desc="enhance", unit="view", dynamic_ncols=True))
+    method = FROM_FULL.get(name) or functools.partial(_from_low, enlarge_method(name, devices.network), sampling)
+    cameras = view_cameras(head, options)
+    with ThreadPoolExecutor(1) as turns, ThreadPoolExecutor(min(jobs, len(cameras))) as pool:
+        if method_weights(name) is not None and devices.network.type == "cpu":
+            # a network alone uses all cores, and its memory is needed once
+            method = functools.partial(_in_turn, turns, method)
+        work = _Work(head.gaussians.to(devices.raster), config, sampling, method)
+        found = pool.map(work.view, cameras)
+        found = list(tqdm(found, total=len(cameras), desc="enhance", unit="view", dynamic_ncols=True))
+    views, removed = [view for view, _ in found], sum(dropped for _, dropped in found)
     share = removed / max(1, sum(int(view.before.mask.sum()) for view in views))
     return views, [f"floaters and specks removed from the views: {removed:,} pixels ({100 * share:.2g} % of the head's)"]
 
 
-def _clean_maps(gaussians, camera: Camera, config: Config) -> tuple[dict[str, np.ndarray], int]:
+@dataclass(frozen=True)
+class _Work:
+    """What is done for every view, by several threads."""
+
+    gaussians: Gaussians
+    config: Config
+    sampling: Sampling | None
+    """None: the method needs no low-resolution render"""
+    method: Method
+
+    def view(self, camera: Camera) -> tuple[EnhancedView, int]:
+        """The view enhanced, and how many pixels of it were taken for floaters."""
+        sampling = self.sampling
+        high, dropped = _clean_maps(self.gaussians, camera, self.config)
+        guides = low = None
+        if sampling is not None:
+            guides = high if sampling.reduction == 1 else self._clean(camera.resized(sampling.side))
+            low = self._clean(camera.resized(sampling.low))
+        return _enhance_view(Renders(camera, high, guides, low), method=self.method, jump=self.config.pairs.jump_mm), dropped
+
+    def _clean(self, camera: Camera) -> dict[str, np.ndarray]:
+        return _clean_maps(self.gaussians, camera, self.config)[0]
+
+
+def _in_turn(turns: Executor, method: Method, view: Renders, jump: float) -> tuple[np.ndarray, np.ndarray]:
+    return turns.submit(method, view, jump).result()
+
+
+def _clean_maps(gaussians: Gaussians, camera: Camera, config: Config) -> tuple[dict[str, np.ndarray], int]:
     """Clean maps of a view, and how many pixels of it were taken for floaters."""
     from splathead.maps.postprocess import clean_view
     from splathead.raster import RasterSettings
 
-    rendered = render_maps(gaussians, camera, RasterSettings(), config)
+    with _one_gpu_render if gaussians.means.is_cuda else contextlib.nullcontext():
+        rendered = render_maps(gaussians, camera, RasterSettings(), config)
     solid = (rendered["alpha"] > config.postprocess.alpha_threshold) & (rendered["depth"] > 0)
     clean = clean_view(rendered, camera, config.postprocess, f"view {camera.name}")
     return clean, int((solid & ~clean["mask"].astype(bool)).sum())

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from joblib import delayed
 
+from splathead.cli import core_count
 from splathead.depth_files import save_depth_exr
 from splathead.enhance.mesh import Holes, is_watertight
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView
+from splathead.enhance.workers import in_workers
 from splathead.fusion import FusedMesh, save_mesh
 from splathead.gaussians import Gaussians
 from splathead.images import encode_normals, save_depth_png, write_json, write_png
 from splathead.maps.normals import normals_from_depth
 from splathead.ply import save_gaussians_ply
-from splathead.result_view.folder import FILES, RESULT_NAME, SCHEMA
+from splathead.result_view.folder import FILES, RESULT_NAME, SCHEMA, open_result, unit_label
+from splathead.result_view.report import DrawnReport, draw_front, draw_pair, write_report
 
 if TYPE_CHECKING:
     from splathead.enhance.tool import Clock
@@ -45,26 +52,51 @@ class Result:
         return self.views[0].after.encoding.unit
 
 
-def write_result(folder: Path, result: Result, source: dict, clock: Clock) -> dict:
-    """Write every file into ``folder``; returns what ``result.json`` holds. ``source``: name and digest of the input."""
-    from splathead.result_view.report import write_report
+def write_result(folder: Path, result: Result, about: dict, clock: Clock) -> dict:
+    """Write every file into ``folder``; returns what ``result.json`` holds. ``about``: parts of it that are known before."""
     from splathead.result_view.turntable import turntable
 
-    with clock.step("write"):
-        _write_front(folder, result.views[0])
-        if len(result.views) > 1:
-            for view in result.views:
-                save_depth_png(folder / "views" / f"{view.camera.name}.png", view.after)
-        _write_meshes(folder, result)
-    with clock.step("turntable"):
-        turntable(result.mesh, folder / FILES["turntable"], result.gaussians)
-    record = _record(folder, result, source, clock)
-    write_json(folder / RESULT_NAME, record)
+    with clock.step("write"), ThreadPoolExecutor(core_count()) as pool:
+        slow_parts = _begin_slow_parts(folder, result, about["input"]["path"])
+        film = pool.submit(turntable, result.mesh, folder / FILES["turntable"], result.gaussians)
+        facts = pool.submit(_facts, result)
+        for done in [pool.submit(call) for call in _quick_files(folder, result)]:
+            done.result()
+        known = facts.result() | about
+        write_json(folder / RESULT_NAME, known | _files_and_times(folder, clock))
+        front = draw_front(open_result(folder))
+        drawn_meshes, *_ = slow_parts
+        film.result()
+    write_json(folder / RESULT_NAME, known | _files_and_times(folder, clock))
     with clock.step("report"):
-        write_report(folder)
-    record = _record(folder, result, source, clock)
+        write_report(folder, DrawnReport(*front, drawn_meshes))
+    record = known | _files_and_times(folder, clock)
     write_json(folder / RESULT_NAME, record)
     return record
+
+
+def _begin_slow_parts(folder: Path, result: Result, name: str) -> Iterator:
+    """Begin in other processes what is made by Python code: the report's section on meshes (the first result), mesh files."""
+    about = {"scale": result.scale, "unit": result.unit}
+    calls = [delayed(draw_pair)(name, unit_label(result.unit), result.mesh, result.mesh_before)]
+    calls += [delayed(save_mesh)(folder / FILES[role], result.mesh, **about) for role in ("mesh_obj", "mesh_glb")]
+    return in_workers(calls, result.options.jobs or core_count())
+
+
+def _quick_files(folder: Path, result: Result) -> list[Callable[[], None]]:
+    """Calls that each write some of the other files."""
+    about = {"scale": result.scale, "unit": result.unit}
+    calls = [
+        partial(_write_front, folder, result.views[0]),
+        partial(save_mesh, folder / FILES["mesh_ply"], result.mesh, **about),
+        partial(save_mesh, folder / FILES["mesh_before"], result.mesh_before, **about),
+    ]
+    if result.gaussians is not None:
+        calls.append(partial(save_gaussians_ply, folder / FILES["splats"], result.gaussians))
+    if len(result.views) > 1:
+        paths = [folder / "views" / f"{view.camera.name}.png" for view in result.views]
+        calls += [partial(save_depth_png, path, view.after) for path, view in zip(paths, result.views)]
+    return calls
 
 
 def _write_front(folder: Path, view: EnhancedView) -> None:
@@ -78,16 +110,8 @@ def _write_front(folder: Path, view: EnhancedView) -> None:
         write_png(folder / FILES["rgb"], view.rgb)
 
 
-def _write_meshes(folder: Path, result: Result) -> None:
-    scale = result.scale
-    for role in ("mesh_ply", "mesh_glb", "mesh_obj"):
-        save_mesh(folder / FILES[role], result.mesh, scale=scale, unit=result.unit)
-    save_mesh(folder / FILES["mesh_before"], result.mesh_before, scale=scale, unit=result.unit)
-    if result.gaussians is not None:
-        save_gaussians_ply(folder / FILES["splats"], result.gaussians)
-
-
-def _record(folder: Path, result: Result, source: dict, clock: Clock) -> dict:
+def _facts(result: Result) -> dict:
+    """What ``result.json`` says of the result, its files left out."""
     from splathead.cameras import camera_yaw_elevation
 
     encoding = result.views[0].after.encoding
@@ -100,12 +124,16 @@ def _record(folder: Path, result: Result, source: dict, clock: Clock) -> dict:
     ]  # fmt: skip
     holes = result.holes
     return {
-        "schema": SCHEMA, "kind": result.kind, "input": source, "understood": result.understood,
+        "schema": SCHEMA, "kind": result.kind, "understood": result.understood,
         "method": result.options.method_for(result.kind), "options": result.options.overridden(),
         "unit": result.unit, "scale": result.scale, "near": encoding.near, "far": encoding.far, "views": views,
         "mesh": {
             "faces": len(result.mesh.faces), "vertices": len(result.mesh.vertices), "watertight": is_watertight(result.mesh),
             "holes": holes.count, "largest_hole": round(holes.largest, 3),
         },
-        "files": {role: name for role, name in FILES.items() if (folder / name).is_file()}, "seconds": clock.seconds,
     }  # fmt: skip
+
+
+def _files_and_times(folder: Path, clock: Clock) -> dict:
+    files = {role: name for role, name in FILES.items() if (folder / name).is_file()}
+    return {"files": files, "seconds": dict(clock.seconds)}

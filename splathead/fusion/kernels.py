@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numba
 import numpy as np
 
 from splathead.fusion.tsdf import BLOCK
 
+ONE_AT_A_TIME = threading.Lock()
+"""Held around parallel kernels: numba's simplest threading layer ends the process when two threads enter it together"""
 OBSERVED_FRACTION = 0.98
 """a cell with a corner at the truncation distance is a border between free and unseen space, not a surface (as in Open3D)"""
 
@@ -31,7 +34,7 @@ def _sample(observed, column, row):
     )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def mark_blocks(active, origin, block_size, truncation, observed, intrinsics, pose):
     """Set ``active`` [X, Y, Z] for every block within ``truncation`` (box distance) of an observed point."""
     fx, fy, cx, cy = intrinsics
@@ -53,7 +56,7 @@ def mark_blocks(active, origin, block_size, truncation, observed, intrinsics, po
                         active[i, j, k] = True
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True, parallel=True, nogil=True)
 def integrate(distance, weight, blocks, origin, voxel, truncation, observed, intrinsics, pose):
     """Add one view: weighted sums of truncated distance and of weight at every node of ``blocks``.
 
@@ -84,10 +87,10 @@ def integrate(distance, weight, blocks, origin, voxel, truncation, observed, int
                     weight[i, j, k] += w * fade
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, parallel=True, nogil=True)
 def normalise(distance, weight, blocks):
     """Turn the weighted sums of ``integrate`` into means."""
-    for b in range(blocks.shape[0]):
+    for b in numba.prange(blocks.shape[0]):
         for i in range(BLOCK * blocks[b, 0], BLOCK * (blocks[b, 0] + 1)):
             for j in range(BLOCK * blocks[b, 1], BLOCK * (blocks[b, 1] + 1)):
                 for k in range(BLOCK * blocks[b, 2], BLOCK * (blocks[b, 2] + 1)):
@@ -95,14 +98,14 @@ def normalise(distance, weight, blocks):
                         distance[i, j, k] /= weight[i, j, k]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, parallel=True, nogil=True)
 def mark_cells(cells, distance, weight, blocks, truncation):
     """Set ``cells[i, j, k]`` where the cell between nodes (i-1, j-1, k-1) and (i, j, k) may hold surface.
 
     All eight nodes must have been observed, none of them at the truncation distance.
     """
     limit = OBSERVED_FRACTION * truncation
-    for b in range(blocks.shape[0]):
+    for b in numba.prange(blocks.shape[0]):
         for i in range(max(BLOCK * blocks[b, 0], 1), BLOCK * (blocks[b, 0] + 1)):
             for j in range(max(BLOCK * blocks[b, 1], 1), BLOCK * (blocks[b, 1] + 1)):
                 for k in range(max(BLOCK * blocks[b, 2], 1), BLOCK * (blocks[b, 2] + 1)):
@@ -115,7 +118,7 @@ def mark_cells(cells, distance, weight, blocks, truncation):
                     cells[i, j, k] = inside
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True, parallel=True, nogil=True)
 def add_colours(sums, totals, vertices, tolerance, observed, rgb, intrinsics, pose):
     """Add one view's bilinear colours to ``sums`` [V, 3] and their weights to ``totals`` [V] where it sees the vertex.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from splathead.fusion.tsdf import DepthView, TsdfVolume, intrinsics_vector, observation_map
+from splathead.threads import thread_map
 
 DECIMATION_PASSES = 6
 
@@ -28,7 +30,8 @@ def extract_surface(volume: TsdfVolume) -> FusedMesh:
     from splathead.fusion import kernels
 
     cells = np.zeros(volume.distance.shape, dtype=np.bool_)
-    kernels.mark_cells(cells, volume.distance, volume.weight, volume.blocks, volume.truncation)
+    with kernels.ONE_AT_A_TIME:
+        kernels.mark_cells(cells, volume.distance, volume.weight, volume.blocks, volume.truncation)
     try:
         vertices, faces, _, _ = marching_cubes(volume.distance, 0.0, allow_degenerate=False, mask=cells)
     except (RuntimeError, ValueError) as error:
@@ -95,12 +98,15 @@ def vertex_colours(vertices: np.ndarray, views: Sequence[DepthView], *, toleranc
 
     sums, totals = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
     points = np.ascontiguousarray(vertices, dtype=np.float64)
-    for view in (view.cropped() for view in views):
+    views = [view.cropped() for view in views]
+    for view in views:
         if view.rgb is None:
             raise ValueError(f"view {view.camera.name!r}: no rgb to colour the mesh with")
-        observed, camera = observation_map(view, jump), view.camera
-        projection = intrinsics_vector(camera), camera.world_to_cam
-        kernels.add_colours(sums, totals, points, tolerance, observed, view.rgb, *projection)
+    maps = thread_map(functools.partial(observation_map, jump=jump), views)
+    with kernels.ONE_AT_A_TIME:
+        for view, observed in zip(views, maps):
+            projection = intrinsics_vector(view.camera), view.camera.world_to_cam
+            kernels.add_colours(sums, totals, points, tolerance, observed, view.rgb, *projection)
     seen = totals > 0
     if not seen.any():
         raise ValueError(f"none of {len(vertices)} vertices lies within {tolerance:.3g} of a view's depth")

@@ -26,6 +26,7 @@ import numpy as np
 
 from splathead.cameras import Camera
 from splathead.maps.normals import normals_from_depth
+from splathead.threads import thread_map
 
 MIN_COSINE = 0.17
 """cosine of the angle of incidence (80 degrees) from which on a pixel is too slanted to be used"""
@@ -135,21 +136,22 @@ def fuse_views(
     if not (math.isfinite(voxel) and voxel > 0 and truncation_voxels >= 2):
         raise ValueError(f"voxel {voxel}, truncation {truncation_voxels} voxels, expected voxel > 0 and truncation >= 2")
     views = [view.cropped() for view in views]
-    maps = [observation_map(view, jump) for view in views]
+    maps = thread_map(functools.partial(observation_map, jump=jump), views)
     poses = [(intrinsics_vector(view.camera), view.camera.world_to_cam) for view in views]
     lower, upper = _bounds(views, maps)
     voxel = _fitting_voxel(upper - lower, voxel, truncation_voxels, max_voxels)
     truncation = voxel * truncation_voxels
     origin = lower - truncation - voxel
     shape = _lattice_shape(upper - lower, voxel, truncation_voxels)
-    active = np.zeros(tuple(n // BLOCK for n in shape), dtype=np.bool_)
-    for observed, (intrinsics, pose) in zip(maps, poses):
-        kernels.mark_blocks(active, origin, voxel * BLOCK, truncation, observed, intrinsics, pose)
-    blocks = np.argwhere(active).astype(np.int32)
+    active = np.zeros((len(views), *(n // BLOCK for n in shape)), dtype=np.bool_)
+    marked = zip(active, maps, poses)
+    thread_map(lambda one: kernels.mark_blocks(one[0], origin, voxel * BLOCK, truncation, one[1], *one[2]), marked)
+    blocks = np.argwhere(active.any(axis=0)).astype(np.int32)
     distance, weight = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
-    for observed, (intrinsics, pose) in zip(maps, poses):
-        kernels.integrate(distance, weight, blocks, origin, voxel, truncation, observed, intrinsics, pose)
-    kernels.normalise(distance, weight, blocks)
+    with kernels.ONE_AT_A_TIME:
+        for observed, (intrinsics, pose) in zip(maps, poses):
+            kernels.integrate(distance, weight, blocks, origin, voxel, truncation, observed, intrinsics, pose)
+        kernels.normalise(distance, weight, blocks)
     return TsdfVolume(distance, weight, blocks, origin, voxel, truncation)
 
 
@@ -159,17 +161,19 @@ def intrinsics_vector(camera: Camera) -> np.ndarray:
 
 
 def _bounds(views: Sequence[DepthView], maps: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    lowers, uppers = [], []
-    for view, observed in zip(views, maps):
+    def box(pair: tuple[DepthView, np.ndarray]) -> np.ndarray | None:
+        view, observed = pair
         used = observed[..., 2] > 0
-        if used.any():
-            points = view.camera.unproject(view.depth)[used]
-            lowers.append(points.min(0))
-            uppers.append(points.max(0))
-    if not lowers:
+        if not used.any():
+            return None
+        points = view.camera.unproject(view.depth)[used]
+        return np.stack([points.min(0), points.max(0)])
+
+    boxes = [found for found in thread_map(box, zip(views, maps)) if found is not None]
+    if not boxes:
         names = ", ".join(view.camera.name for view in views)
         raise ValueError(f"views {names}: no pixel with weight (masks of isolated pixels, slanted surfaces or zero confidence)")
-    return np.min(lowers, axis=0), np.max(uppers, axis=0)
+    return np.min(boxes, axis=0)[0], np.max(boxes, axis=0)[1]
 
 
 def _lattice_shape(extent: np.ndarray, voxel: float, truncation_voxels: float) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from splathead.fusion.tsdf import DepthView
 from splathead.metrics.consistency import multiview_consistency
+from splathead.threads import thread_map
 
 STRIDE = 4
 """Every n-th pixel in both directions is looked at"""
@@ -32,9 +33,13 @@ def choose_views(views: Sequence[DepthView], diagonal_mm: float) -> tuple[list[i
     """Indices of the views that agree with those before them and look at the outside (the first one, at the face, always), and
     a line on the others. ``diagonal_mm``: of the head's bounding box."""
     kept, left_out = [0], []
-    for place, view in enumerate(views[1:], start=1):
-        before = views[:place]  # also those left out: what contradicts a bad neighbour is no better
-        inside, conflict = inside_share(view, before), conflict_share(view, before, diagonal_mm)
+    places = range(1, len(views))  # compared also with those left out: what contradicts a bad neighbour is no better
+    pairs = [(place, other) for place in places for other in range(place)]
+    found = thread_map(lambda pair: conflict_share(views[pair[0]], [views[pair[1]]], diagonal_mm), pairs)
+    conflicts = {place: max(share for (one, _), share in zip(pairs, found) if one == place) for place in places}
+    insides = thread_map(lambda place: inside_share(views[place], views[:place]), places)
+    for view, place, inside in zip(views[1:], places, insides):
+        conflict = conflicts[place]
         if inside > INSIDE_SHARE:
             left_out.append(f"{view.camera.name} (sees the inside on {100 * inside:.0f} % of its pixels)")
         elif conflict > CONFLICT_SHARE:

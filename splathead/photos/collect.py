@@ -19,7 +19,8 @@ import numpy as np
 
 from splathead.config import Config, PhotosConfig
 from splathead.images import atomic_path, write_json, write_png
-from splathead.photos.duplicates import file_sha256, hash_from_text, hash_to_text, near_duplicates, perceptual_hash
+from splathead.inputs import file_sha256
+from splathead.photos.duplicates import hash_from_text, hash_to_text, near_duplicates, perceptual_hash
 from splathead.photos.prepare import PreparedPhoto, prepare_photo
 from splathead.photos.quality import CHECKS
 from splathead.photos.read import UnreadablePhoto

@@ -7,24 +7,12 @@ more than a few pixels cropped away is not recognised (25 % and more).
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import cv2
 import numpy as np
 
 _SAMPLES, _FREQUENCIES = 64, 16
 HASH_BITS = _FREQUENCIES**2 - 1
 _BLOCK = 1024
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with Path(path).open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def perceptual_hash(image: np.ndarray) -> np.ndarray:

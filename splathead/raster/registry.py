@@ -17,13 +17,7 @@ from types import ModuleType
 
 import torch
 
-BACKEND_MODULES = {
-    "cpu": "splathead.raster.cpu",
-    "reference": "splathead.raster.reference",
-    "gsplat": "splathead.raster.gsplat",
-    "inria": "splathead.raster.inria",
-}
-"""Backend name -> module path."""
+from splathead.choices import BACKEND_MODULES
 
 AUTO_ORDER = {
     "cuda": ("gsplat", "inria", "cpu", "reference"),

@@ -1,7 +1,10 @@
-"""Looking at what was made of a head: the report, the turntable and the viewer of a result folder."""
+"""Looking at what was made of a head: the report and the viewer of a result folder, and its turntable.
+
+The turntable's module is not imported here: worker processes draw meshes for the report and need no torch, which alone takes
+seconds.
+"""
 
 from splathead.result_view.folder import ResultFolder, open_result
 from splathead.result_view.report import write_report
-from splathead.result_view.turntable import turntable
 
-__all__ = ["ResultFolder", "open_result", "turntable", "write_report"]
+__all__ = ["ResultFolder", "open_result", "write_report"]

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from splathead.inputs import KINDS
+from splathead.choices import KINDS
 
 SCHEMA = 1
 RESULT_NAME = "result.json"
@@ -57,7 +57,12 @@ class ResultFolder:
     @property
     def unit_label(self) -> str:
         """Unit as it is shown beside a number."""
-        return "mm" if self.unit == "mm" else "units"
+        return unit_label(self.unit)
+
+
+def unit_label(unit: str) -> str:
+    """A unit, "mm" or "scene", as it is shown beside a number."""
+    return "mm" if unit == "mm" else "units"
 
 
 def open_result(path: Path) -> ResultFolder:

@@ -50,6 +50,11 @@ def load_meshes(result: ResultFolder) -> MeshPair | None:
         return None
     after = _load(result, "mesh_ply")
     before = _load(result, "mesh_before") if "mesh_before" in result.files else None
+    return mesh_pair(after, before)
+
+
+def mesh_pair(after: FusedMesh, before: FusedMesh | None) -> MeshPair:
+    """A pair of meshes, with the distance between them that colours span."""
     if before is None:
         return MeshPair(after, None, 1.0)
     some = after.vertices[:: max(1, len(after.vertices) // MAX_SAMPLES)]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import html
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from splathead.fusion import FusedMesh
 from splathead.images import atomic_path, read_png
 from splathead.report.panels import DEPTH_COLOURS, ERROR_COLOURS, colour_gradient
 from splathead.report.shell import button_group, card, cards, page_text, picture_tag, tile
 from splathead.report.viewer import viewer_json, viewer_markup
 from splathead.result_view.folder import FILES, ROLES, ResultFolder, open_result
-from splathead.result_view.meshes import MeshPair, load_meshes
+from splathead.result_view.meshes import MeshPair, load_meshes, mesh_pair
 from splathead.result_view.pictures import FrontView, before_after, change_picture, load_front_view, nice_range, opaque
+from splathead.threads import thread_map
 
 REPORT_FACES = 60_000
 PICTURE_PX = 1024
@@ -22,28 +26,63 @@ UNSTABLE = ("report", "turntable")
 """files whose size may differ between two runs on the same input"""
 
 
-def write_report(out: Path) -> Path:
+def write_report(out: Path, drawn: DrawnReport | None = None) -> Path:
     """Write ``out/report.html`` from the other files of a result folder and return its path.
 
-    Raises FileNotFoundError or ValueError with one sentence for a folder that is no result, or a damaged one.
+    ``drawn``: its parts, where they were made before; None = they are made here. Raises FileNotFoundError or ValueError with
+    one sentence for a folder that is no result, or a damaged one.
     """
     result = open_result(out)
-    view, meshes = load_front_view(result), load_meshes(result)
+    if drawn is None:
+        view, meshes = draw_front(result), load_meshes(result)
+        drawn = DrawnReport(*view, draw_meshes(result.input_name, result.unit_label, meshes) if meshes else "")
     text = page_text(
         f"{result.input_name}, enhanced",
-        description=_description(result), facts=cards(_cards(result, view)),
+        description=_description(result), facts=cards(_cards(result, drawn.view)),
         sections=[
-            ("front", "Front view", _front_section(result, view) if view else ""),
-            ("meshes", "Meshes", _mesh_section(result, meshes) if meshes else ""),
+            ("front", "Front view", drawn.front),
+            ("meshes", "Meshes", drawn.meshes),
             ("done", "What was understood and done", done_section(result)),
             ("files", "Files", files_section(result)),
         ],
-        footer=_footer(result), scripts=["maps.js", "slider.js"] + ["viewer.js"] * bool(meshes),
+        footer=_footer(result), scripts=["maps.js", "slider.js"] + ["viewer.js"] * bool(drawn.meshes),
     )  # fmt: skip
     path = result.path / FILES["report"]
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+@dataclass(frozen=True)
+class DrawnReport:
+    """The parts of a report that take time: they may be made while other files of the folder are written."""
+
+    view: FrontView | None
+    front: str
+    """of :func:`draw_front`"""
+    meshes: str
+    """of :func:`draw_meshes`"""
+
+
+def draw_front(result: ResultFolder) -> tuple[FrontView | None, str]:
+    """The front view and the section that shows it, from a folder's maps; None and nothing where it has none."""
+    view = load_front_view(result)
+    return view, _front_section(result, view) if view else ""
+
+
+def draw_pair(name: str, unit: str, after: FusedMesh, before: FusedMesh | None) -> str:
+    """:func:`draw_meshes` of two meshes, in one call for another process."""
+    return draw_meshes(name, unit, mesh_pair(after, before))
+
+
+def draw_meshes(name: str, unit: str, meshes: MeshPair) -> str:
+    """The section with the meshes of the input ``name``; ``unit`` as it is shown beside a number."""
+    data = viewer_json([meshes.viewer_data(name, REPORT_FACES)])
+    about = "Drag to turn, Shift-drag to move, click and scroll (or pinch, or + and −) to zoom, double-click to start over."
+    if len(meshes.after.faces) > REPORT_FACES:
+        about = f"Simplified to at most {REPORT_FACES // 1000}k triangles for this page. {about}"
+    change = "change" if meshes.before is not None else ""
+    return f'<p class="about">{about}</p>' + viewer_markup(data, change, meshes.scale_texts(unit))
 
 
 def _description(result: ResultFolder) -> str:
@@ -78,7 +117,8 @@ def _mesh_text(mesh: dict, unit: str) -> str:
 
 def _front_section(result: ResultFolder, view: FrontView) -> str:
     layers = ["shaded", "depth"] + ["change"] * (view.before is not None)
-    panes = "".join(f'<div data-layer="{layer}">{_layer(result, view, layer)}</div>' for layer in layers)
+    drawn = thread_map(partial(_layer, result, view), layers)
+    panes = "".join(f'<div data-layer="{layer}">{picture}</div>' for layer, picture in zip(layers, drawn))
     compared = ": before left of the line, enhanced right of it. Drag the line, or use the arrow keys"
     about = f"The depth map itself, lit as a surface{compared if view.before is not None else ''}."
     return (
@@ -133,15 +173,6 @@ def _tiles(result: ResultFolder, view: FrontView) -> list[str]:
             shown = image.any(-1) if role == "normal" else view.after > 0  # black is no normal
             tiles.append(tile(opaque(image, shown), name, detail))
     return tiles
-
-
-def _mesh_section(result: ResultFolder, meshes: MeshPair) -> str:
-    data = viewer_json([meshes.viewer_data(result.input_name, REPORT_FACES)])
-    about = "Drag to turn, Shift-drag to move, click and scroll (or pinch, or + and −) to zoom, double-click to start over."
-    if len(meshes.after.faces) > REPORT_FACES:
-        about = f"Simplified to at most {REPORT_FACES // 1000}k triangles for this page. {about}"
-    change = "change" if meshes.before is not None else ""
-    return f'<p class="about">{about}</p>' + viewer_markup(data, change, meshes.scale_texts(result.unit_label))
 
 
 def done_section(result: ResultFolder) -> str:

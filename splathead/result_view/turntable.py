@@ -98,10 +98,13 @@ def _splat_frames(splats: Gaussians, cameras: list[Camera]) -> Iterator[np.ndarr
     """Frames [H, W, 3] uint8 of the Gaussians."""
     from splathead.raster.render import render
 
-    for camera in cameras:
+    def frame(camera: Camera) -> np.ndarray:
         maps = render(splats, camera, outputs=("rgb",))
         rest = (1 - maps.alpha).cpu().numpy()[..., None] * (BACKGROUND / np.float32(255))
-        yield np.rint(255 * np.clip(maps.rgb.cpu().numpy().transpose(1, 2, 0) + rest, 0, 1)).astype(np.uint8)
+        return np.rint(255 * np.clip(maps.rgb.cpu().numpy().transpose(1, 2, 0) + rest, 0, 1)).astype(np.uint8)
+
+    with ThreadPoolExecutor(core_count()) as pool:
+        yield from pool.map(frame, cameras)
 
 
 def over_background(rgba: np.ndarray) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""Other processes for what holds Python's lock: marching cubes, edge collapse, text files. They import no torch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+from joblib import Parallel, delayed
+
+WORKERS = 3
+"""One for the mesh before, and then one each for the report's meshes and two mesh files"""
+
+
+def in_workers(calls: list[tuple[Callable, tuple, dict]], jobs: int) -> Iterator:
+    """Begin ``calls`` (made by :func:`joblib.delayed`); their results in order. With one job they run here, when asked for."""
+    # joblib would pass large arrays as read-only files: compiled loops take those for another type, fast_simplification refuses
+    return Parallel(n_jobs=min(jobs, WORKERS), return_as="generator", batch_size=1, max_nbytes=None)(calls)
+
+
+def start_workers(jobs: int) -> None:
+    """Begin to start the processes, with their imports, beside other work; with one job there are none."""
+    if jobs > 1:
+        threading.Thread(target=lambda: list(in_workers([delayed(import_modules)()] * WORKERS, jobs))).start()
+
+
+def import_modules() -> None:
+    """Import what meshes, their files and their pictures need."""
+    import igl  # noqa: F401
+    import trimesh  # noqa: F401
+
+    import splathead.result_view.report  # noqa: F401
+
+    import_mesh_modules()
+
+
+def import_mesh_modules() -> None:
+    """Import what meshes need."""
+    import fast_simplification  # noqa: F401
+    import scipy.sparse.csgraph
+    import scipy.spatial  # noqa: F401
+    import skimage.measure  # noqa: F401
+
+    import splathead.enhance.mesh
+    import splathead.fusion.kernels  # noqa: F401
