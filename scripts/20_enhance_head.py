@@ -17,7 +17,6 @@ from typing import Annotated
 import tyro
 
 from splathead import cli
-from splathead.cuda_start import begin_cuda
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.workers import start_workers
 
@@ -36,8 +35,6 @@ class Arguments:
 def run() -> None:
     """Enhance the input, say where the result is."""
     arguments = tyro.cli(Arguments, description=__doc__, use_underscores=True)
-    if arguments.options.device != "cpu":
-        begin_cuda()
     start_workers(arguments.options.jobs or cli.core_count())
     from splathead.enhance.tool import enhance
 
