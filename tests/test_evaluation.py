@@ -388,17 +388,19 @@ def test_tracks_follow_the_input(scratch):
 @pytest.mark.parametrize(
     ("name", "rivals"),
     [
-        ("splathead", {"srresnet", "unet"}),
+        ("splathead", {"srresnet", "unet", "unet_long"}),
         ("splathead_guided", {"unet_guided", "unet", "splathead"}),  # and itself without guides
         ("splathead_norgb", {"splathead", "unet"}),
         ("splathead_norgb_guided", {"splathead_guided", "unet", "splathead_norgb"}),
+        ("splathead_long", {"splathead", "unet", "unet_long"}),
         ("unet_guided", {"unet"}),
+        ("unet_long", {"unet"}),
         ("srresnet", {"unet"}),
         ("bilinear", set()),
     ],
 )
 def test_ours_is_paired_with_the_networks_of_its_track_and_its_variants_with_it(name, rivals):
-    names = ["bilinear", "srresnet", "unet", "unet_guided", "splathead", "splathead_norgb"]
+    names = ["bilinear", "srresnet", "unet", "unet_guided", "splathead", "splathead_norgb", "splathead_long", "unet_long"]
     names += ["splathead_guided", "splathead_norgb_guided"]
     methods = {n: Method(n, n, "8bit", "surface", 0, guided=n.endswith("_guided")) for n in names}
     found = {reference for reference, _ in _references(methods[name], list(methods.values()))}
