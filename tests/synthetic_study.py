@@ -30,8 +30,8 @@ PARAMETERS = {
     "swinir_plain": 228_832, "sgnet": 9_215_821, "unet": 7_765_409, "unet_normals": 7_774_820,
     "unet_guided": 7_768_001, "splathead": 3_070_267, "splathead_guided": 3_070_267,
     "unet_shape": 7_765_409, "unet_guided_shape": 7_768_001, "splathead_depth": 3_035_131,
-    "unet_long": 7_765_409, "splathead_long": 3_070_267, "splathead_long_guided": 3_070_267, "splathead_norgb_guided": 3_068_539,
-    "splathead_bicubic_guided": 3_070_267, "splathead_code_range_guided": 3_070_267,
+    "unet_long": 7_765_409, "splathead_long": 3_070_267, "splathead_long_guided": 3_070_267,
+    "splathead_norgb_guided": 3_068_539, "splathead_bicubic_guided": 3_070_267, "splathead_code_range_guided": 3_070_267,
 }  # fmt: skip
 REFERENCES = (
     "bilinear", "bicubic", "bilinear_offset", "unet", "srresnet", "unet_guided", "unet_shape", "unet_guided_shape", "unet_long",
