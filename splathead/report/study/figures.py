@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from splathead.method_names import GUIDED
 from splathead.report.data import CEILING, TARGET_NAMES, Results, method_label, method_order
 from splathead.report.figures import LINE_COLOUR, LINE_STYLES, TEXT_COLOUR, TITLE, method_colour, new_figure
 from splathead.report.study.ablation_tables import BUDGET_SECTIONS, bits_rows, budget_rows
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
+DESIGN_VARIANTS = ("splathead_code_range", "splathead_bicubic", "splathead_norgb")
+"""Our network with one choice of its design undone: tables have them, curves would lie on each other"""
 FIT_COLOURS = {"vanilla": "#D55E00", "regularised": "#0072B2"}
 COLUMN_IN = 4.8
 """Width of figures that the paper shows in one column, with smaller text then"""
@@ -75,14 +78,17 @@ def _budget_bar(axis: Axes, place: float, both: tuple[ResultRow | None, ResultRo
 
 
 def f_curves_figure(study: Study) -> Figure | None:
-    """F over the threshold for every method: a panel for each target and fit."""
+    """F over the threshold for every method but our network's design variants: a panel for each target and fit."""
     rows = study.main.where(metric="f_score", views="all", zone="interior", method_b="")
-    rows = Results(tuple(row for row in rows.rows if row.threshold.endswith("mm") and row.method != CEILING))
+    left_out = {CEILING, *DESIGN_VARIANTS}
+    rows = Results(
+        tuple(row for row in rows.rows if row.threshold.endswith("mm") and row.method.removesuffix(GUIDED) not in left_out)
+    )
     panels = [(target, fit) for target in TARGET_NAMES for fit in FITS if len(rows.where(target=target, fit=fit))]
     if not panels:
         return None
     methods = sorted(rows.distinct("method"), key=method_order)
-    figure, axes = new_figure(9.6, 3.5, len(panels))
+    figure, axes = new_figure(9.6, 3.9, len(panels))
     for axis, (target, fit) in zip(axes, panels):
         _f_curves(axis, rows.where(target=target, fit=fit), methods)
         axis.set_title(f"{SHORT_TARGETS[target]}, {fit}", **TITLE)
@@ -92,7 +98,8 @@ def f_curves_figure(study: Study) -> Figure | None:
             axis.set_yticklabels([])
     shown = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels())}
     labels = [method_label(method) for method in methods if method_label(method) in shown]
-    figure.legend([shown[label] for label in labels], labels, frameon=False, fontsize=8, loc="outside lower center", ncols=6)
+    lines = [shown[label] for label in labels]
+    figure.legend(lines, labels, frameon=False, fontsize=SMALL, loc="outside lower center", ncols=5)
     return figure
 
 
@@ -117,7 +124,7 @@ def bits_figure(study: Study) -> Figure | None:
     ]
     if not metrics:
         return None
-    figure, axes = new_figure(COLUMN_IN, 2.3, len(metrics))
+    figure, axes = new_figure(COLUMN_IN, 2.6, len(metrics))
     for axis, (metric, label) in zip(axes, metrics):
         for fit in FITS:
             for method in sorted(rows.distinct("method"), key=method_order):
@@ -125,7 +132,7 @@ def bits_figure(study: Study) -> Figure | None:
         axis.set_ylabel(label)
         axis.set_xlabel("bits of the 256 input")
         axis.set_ylim(bottom=0)
-    axes[0].legend(frameon=False, fontsize=SMALL)
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=SMALL, loc="outside lower center", ncols=2)
     return figure
 
 
