@@ -35,7 +35,8 @@ class Arguments:
 def run() -> None:
     """Enhance the input, say where the result is."""
     arguments = tyro.cli(Arguments, description=__doc__, use_underscores=True)
-    start_workers(arguments.options.jobs or cli.core_count())
+    if arguments.input.exists():
+        start_workers(arguments.options.jobs or cli.core_count())
     from splathead.enhance.tool import enhance
 
     record = enhance(arguments.input, arguments.out, arguments.options)

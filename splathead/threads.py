@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -9,6 +11,16 @@ from typing import TypeVar
 from splathead.cli import core_count
 
 Item, Found = TypeVar("Item"), TypeVar("Found")
+
+
+def prepare(function: Callable, *arguments: object) -> None:
+    """Begin ``function``, whose only use is that a later call is quicker; what goes wrong is said by that call."""
+
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            function(*arguments)
+
+    threading.Thread(target=run, name=f"prepare {function.__name__}").start()
 
 
 def thread_map(function: Callable[[Item], Found], items: Iterable[Item]) -> list[Found]:

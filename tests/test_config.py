@@ -49,6 +49,8 @@ def test_defaults_and_overrides(tmp_path):
         ("{reconstruct: {source: import}, evaluate: {fits: [regularised]}}", r"evaluate\.fits: 'regularised', .* import"),
         ("reconstruct: {fit: {presets: [few]}}", r"presets: 'few', expected one of vanilla, regularised, few_views, few_gau"),
         ("reconstruct: {fit: {few_views: 0}}", r"reconstruct\.fit\.few_views: 0, expected at least 1"),
+        ("reconstruct: {fit: {few_gaussians: 0}}", r"reconstruct\.fit\.few_gaussians: 0, expected at least 1"),
+        ("reconstruct: {fit: {max_gaussians: 0}}", r"reconstruct\.fit\.max_gaussians: 0, expected at least 1"),
         ("train: {epochs: 0}", r"train\.epochs: 0, expected at least 1"),
     ],
 )

@@ -390,7 +390,7 @@ def test_tracks_follow_the_input(scratch):
     [
         ("splathead", {"srresnet", "unet", "unet_long"}),
         ("splathead_guided", {"unet_guided", "unet", "splathead"}),  # and itself without guides
-        ("splathead_norgb", {"splathead", "unet"}),
+        ("splathead_norgb", {"splathead", "splathead_long", "unet"}),
         ("splathead_norgb_guided", {"splathead_guided", "unet", "splathead_norgb"}),
         ("splathead_long", {"splathead", "unet", "unet_long"}),
         ("unet_guided", {"unet"}),

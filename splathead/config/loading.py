@@ -125,9 +125,11 @@ def validate(config: Config, source: str) -> None:
             f"{source}: subjects.count: {config.subjects.count} leaves no training identity beside "
             f"{config.subjects.val} val and {config.subjects.test} test"
         )
-    counts = ("subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "reconstruct.fit.few_views",
-              "train.epochs", "train.batch_size", "train.grad_accum", "train.crops_per_view", "train.checkpoint_every",
-              "train.validate_every", "train.model.base_ch")  # fmt: skip
+    counts = (
+        "subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "reconstruct.fit.max_gaussians",
+        "reconstruct.fit.few_views", "reconstruct.fit.few_gaussians", "train.epochs", "train.batch_size", "train.grad_accum",
+        "train.crops_per_view", "train.checkpoint_every", "train.validate_every", "train.model.base_ch",
+    )  # fmt: skip
     for key in counts:
         if value_of(key) < 1:
             raise ConfigError(f"{source}: {key}: {value_of(key)}, expected at least 1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from splathead.enhance.enlarge import method_network, method_weights, own_factor
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.sampling import Sampling
 from splathead.images import DepthMap
+from splathead.threads import prepare
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def prepare_network(options: EnhanceOptions, device: torch.device) -> None:
     """On a GPU: begin to load the network for Gaussians and its operators, which takes seconds, beside other work."""
     name = options.method_for("splats")
     if device.type == "cuda" and method_weights(name) is not None:
-        threading.Thread(target=apply_once, args=(name, options.resolution, device), name="prepare network").start()
+        prepare(apply_once, name, options.resolution, device)
 
 
 def apply_once(name: str, resolution: int, device: torch.device) -> None:

@@ -61,7 +61,8 @@ class EnhanceOptions:
     device: str = "auto"
     """where the network and the rasteriser run: auto (a GPU that torch sees, else the CPU) | cpu | cuda"""
     jobs: int = 0
-    """views that are worked on at a time; 0 = one per core"""
+    """views that are worked on at a time; 0 = one per core. With 1 no other process is started. Fusion and writing use all
+    cores"""
 
     def __post_init__(self) -> None:
         self._check("kind", ("auto", *KINDS))

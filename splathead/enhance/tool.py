@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from splathead.metrics.zones import HEAD_DIAGONAL_MM
 from splathead.result_view.folder import FILES, RESULT_NAME
 from splathead.stages import fingerprint_path
 from splathead.subjects.importer import report_lines
+from splathead.threads import prepare
 
 
 @dataclass
@@ -66,7 +66,7 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
     about_method = _check_method(options, kind)
     if kind != "depth":
         prepare_network(options, devices.network)
-        threading.Thread(target=import_mesh_modules, name="imports").start()  # while the views are made
+        prepare(_import_modules)  # while the views are made
     report_lines([f"{path.name}: {kind} ({reason})", *about_method])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
@@ -83,6 +83,12 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
             out.rename(Path(temporary, "replaced"))
         folder.rename(out)
     return record
+
+
+def _import_modules() -> None:
+    import splathead.raster.cpu  # noqa: F401  first: it changes numba's cache folder while it is imported
+
+    import_mesh_modules()
 
 
 def _check_files(options: EnhanceOptions) -> None:

@@ -93,8 +93,7 @@ def enhance_views(head: Head, options: EnhanceOptions, jobs: int) -> tuple[list[
     method = FROM_FULL.get(name) or functools.partial(_from_low, enlarge_method(name, devices.network), sampling)
     cameras = view_cameras(head, options)
     with ThreadPoolExecutor(1) as turns, ThreadPoolExecutor(min(jobs, len(cameras))) as pool:
-        if method_weights(name) is not None and devices.network.type == "cpu":
-            # a network alone uses all cores, and its memory is needed once
+        if method_weights(name) is not None:  # alone it uses all of its device, and its memory is needed once
             method = functools.partial(_in_turn, turns, method)
         work = _Work(head.gaussians.to(devices.raster), config, sampling, method)
         found = pool.map(work.view, cameras)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 
 from joblib import Parallel, delayed
+
+from splathead.threads import prepare
 
 WORKERS = 3
 """One for the mesh before, and then one each for the report's meshes and two mesh files"""
@@ -20,7 +21,7 @@ def in_workers(calls: list[tuple[Callable, tuple, dict]], jobs: int) -> Iterator
 def start_workers(jobs: int) -> None:
     """Begin to start the processes, with their imports, beside other work; with one job there are none."""
     if jobs > 1:
-        threading.Thread(target=lambda: list(in_workers([delayed(import_modules)()] * WORKERS, jobs))).start()
+        prepare(lambda: list(in_workers([delayed(import_modules)()] * WORKERS, jobs)))
 
 
 def import_modules() -> None:

@@ -22,7 +22,7 @@ REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "unet_normals_no
 OURS = "splathead"
 """Compared with every other network of its input track; its variants, whose names start so, with it"""
 LONG = "_long"
-"""Ends the names of networks that were trained for more steps than the others"""
+"""Ends the names of networks that differ from another in a longer schedule alone"""
 COMPARED = ("variational", "dornet_nyu")
 PAIRED_METRICS = {
     "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",
@@ -122,15 +122,15 @@ def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str
 
 
 def _are_rivals(method: Method, other: Method) -> bool:
-    """Whether ``method`` is our network and ``other`` somebody's in the same input track, or a variant of ours and ours, or
-    both had the long schedule."""
+    """Whether ``method`` is our network and ``other`` somebody's in the same input track, or a variant of ours and ours (also
+    with the long schedule, which some variants have), or both are networks' long schedules."""
     if not method.name.startswith(OURS) or not other.is_network or other.track != method.track:
         return False
     theirs = not other.name.startswith(OURS)
     if method.name in (OURS, OURS + GUIDED):
         return theirs
     both_long = method.name.removesuffix(GUIDED).endswith(LONG) and other.name.endswith(LONG)
-    return other.name in (OURS, OURS + GUIDED) or (theirs and both_long)
+    return other.name.removesuffix(GUIDED) in (OURS, OURS + LONG) or (theirs and both_long)
 
 
 def _grouped(sheets: Iterable[ScoreSheet], keys: Sequence[ScoreKey]) -> dict[tuple[str, ...], dict[str, _Scores]]:
