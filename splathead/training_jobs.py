@@ -25,17 +25,16 @@ from splathead.config import Config, TrainConfig, build_section
 from splathead.devices import gpu_count
 from splathead.gpu_assignment import take_gpu, visible_gpu
 from splathead.guides import beside_input
-from splathead.maps.degrade import STUDY_DEGRADATIONS
 from splathead.maps.view_maps import NORMAL_TARGETS_FOLDER, PREPARED_NORMALS
 from splathead.models import architecture_for, architecture_to_dict, create_network, network_guides, parameter_count
-from splathead.pair_loading import load_pairs
 from splathead.results import ResultRow, device_name, git_state, write_results
 from splathead.samples import Sample, of_fits, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, safe_name, stage_fingerprint
 from splathead.time_limit import DEADLINE, TimeLimitReached
 from splathead.training import Trainer, TrainingReport
-from splathead.training_data import Crop, PairSet
-from splathead.training_device import create_accelerator, inference_cost, resident_bytes
+from splathead.training_data import Crop
+from splathead.training_device import create_accelerator, inference_cost
+from splathead.training_loading import DataKey, pair_set
 from splathead.training_state import TrainingError, training_settings
 
 if TYPE_CHECKING:
@@ -216,7 +215,7 @@ def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Samp
     config, settings = job.config, job.config.train
     name = settings.model.name
     guides, samples = network_guides(settings.model), job_samples(config, samples)
-    train, val = (_pair_set(_DataKey(config, guides), tuple(samples[s]), s == "val", accelerator) for s in ("train", "val"))
+    train, val = (pair_set(DataKey(config, guides), samples[split], split, accelerator.device) for split in ("train", "val"))
     architecture = architecture_for(settings.model, scale=train.scale, target=settings.target)
     torch.manual_seed(config.seed)
     network = create_network(name, architecture)
@@ -225,40 +224,6 @@ def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Samp
     if part:
         export_training(job, part, trainer, report)
         part.close()
-
-
-@dataclass(frozen=True, eq=False)
-class _DataKey:
-    """What the loaded pairs depend on; equal keys share them, so that trainings on the same data load it once."""
-
-    config: Config
-    guides: tuple[str, ...]
-
-    def _values(self) -> tuple:
-        train = self.config.train
-        normals = train.normal_target if train.model.normal_head else ""
-        noisy = any(name in STUDY_DEGRADATIONS for name in (train.lr_input, *train.lr_mixture))
-        noise_seed = self.config.seed if noisy else 0
-        zones = (self.config.pairs.interior_px, self.config.pairs.jump_mm)
-        inputs = (train.lr_input, tuple(train.lr_mixture), train.model.range_mm)
-        what = (*inputs, noise_seed, train.target, normals, self.guides, zones)
-        return (str(self.config.run_folder), *what, train.max_gpu_memory_gb)
-
-    def __hash__(self) -> int:
-        return hash(self._values())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _DataKey) and self._values() == other._values()
-
-
-def _pair_set(key: _DataKey, samples: tuple[Sample, ...], is_val: bool, accelerator: Accelerator) -> PairSet | None:
-    return _loaded(key, samples, is_val, accelerator.device) if samples else None
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded(key: _DataKey, samples: tuple[Sample, ...], is_val: bool, device: torch.device) -> PairSet:
-    pairs = load_pairs(key.config, samples, guides=key.guides, with_interior=is_val)
-    return PairSet(pairs, device, resident_bytes(key.config.train))
 
 
 def export_training(job: TrainingJob, part: Stage, trainer: Trainer, report: TrainingReport) -> None:
