@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import threading
@@ -61,11 +62,22 @@ class PairSet:
         stored = [_stored_maps(pair) for pair in self.pairs]
         total = sum(array.nbytes for maps, _ in stored for array in maps.values())
         total += sum(pair.lr.depth01.nbytes for pair in self.pairs)
-        self.on_device = self.device.type == "cpu" or total <= self.resident_bytes
         self.nbytes = total
         self._corner = [corner for _, corner in stored]
         self._maps = [{name: torch.from_numpy(array) for name, array in maps.items()} for maps, _ in stored]
         self._lr = [torch.from_numpy(pair.lr.depth01) for pair in self.pairs]
+        self._settle()
+
+    def on(self, device: torch.device, resident_bytes: int) -> PairSet:
+        """The same pairs for another device, without another copy in host memory. Of a set that lies there."""
+        other = copy.copy(self)
+        other.device, other.resident_bytes, other._lock = device, resident_bytes, threading.Lock()
+        other._settle()
+        return other
+
+    def _settle(self) -> None:
+        """To the device, or to host memory where the data are too large for it."""
+        self.on_device = self.device.type == "cpu" or self.nbytes <= self.resident_bytes
         self._place(self.device if self.on_device else torch.device("cpu"))
 
     def move_to_host(self) -> None:

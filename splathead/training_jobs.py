@@ -1,4 +1,4 @@
-"""Independent trainings, one after another on a CPU or one GPU, spread over the GPUs where there are several.
+"""Independent trainings, one after another on a CPU, several at a time on each GPU.
 
 A *job* is a configuration whose ``train`` section is one training. Each becomes a sub-stage folder of its own
 (model.safetensors, model_fp16.safetensors, model.json, training.csv, log.csv), written as soon as it is done.
@@ -11,9 +11,7 @@ import dataclasses
 import functools
 import json
 import logging
-import multiprocessing
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,20 +20,18 @@ import torch
 
 from splathead.checkpoints import save_weights
 from splathead.config import Config, TrainConfig, build_section
-from splathead.devices import gpu_count
-from splathead.gpu_assignment import take_gpu, visible_gpu
 from splathead.guides import beside_input
-from splathead.maps.degrade import STUDY_DEGRADATIONS
 from splathead.maps.view_maps import NORMAL_TARGETS_FOLDER, PREPARED_NORMALS
 from splathead.models import architecture_for, architecture_to_dict, create_network, network_guides, parameter_count
-from splathead.pair_loading import load_pairs
 from splathead.results import ResultRow, device_name, git_state, write_results
 from splathead.samples import Sample, of_fits, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, safe_name, stage_fingerprint
 from splathead.time_limit import DEADLINE, TimeLimitReached
 from splathead.training import Trainer, TrainingReport
-from splathead.training_data import Crop, PairSet
-from splathead.training_device import create_accelerator, inference_cost, resident_bytes
+from splathead.training_data import Crop
+from splathead.training_device import create_accelerator, inference_cost
+from splathead.training_loading import DataKey, pair_set, share_pairs
+from splathead.training_spread import gpu_slots, spread
 from splathead.training_state import TrainingError, training_settings
 
 if TYPE_CHECKING:
@@ -159,14 +155,22 @@ def train_jobs(
 ) -> list[Stage]:
     """Train what is not trained, in the jobs' order; returns their sub-stages.
 
-    With several GPUs each takes the next job when it is free. A training that diverges stops none of the others; afterwards
-    TrainingError names it. Raises TimeLimitReached when time is up before all are done.
+    With GPUs several train on each at a time (:mod:`splathead.training_spread`), else one after another in this process. A
+    training that fails there, or diverges here, stops none of the others; afterwards TrainingError names it. Raises
+    TimeLimitReached when time is up before all are done.
     """
     for job in jobs:
         job_samples(job.config, samples)  # before hours of training: it may fail
-    run = functools.partial(_run_job, upstream=upstream, samples=samples, force=force)
-    gpus = gpu_count(jobs[0].config.device) if jobs else 0
-    failures = _spread(jobs, run, gpus) if gpus > 1 and len(jobs) > 1 else [failure for job in jobs if (failure := run(job))]
+    wanted = [job for job in jobs if force or not finished_part(job, upstream, samples)]
+    for job in wanted:
+        job_part(job, upstream, samples, force=force)  # clears what was trained from other inputs, also when time is up
+    run = functools.partial(_run_job, upstream=upstream, samples=samples)
+    slots = gpu_slots(wanted) if len(wanted) > 1 else []
+    if slots:
+        kinds = [_kind_of_data(job, samples) for job in wanted]
+        failures = spread(wanted, kinds, functools.partial(_load_data, samples=samples), run, slots)
+    else:
+        failures = [failure for job in wanted if (failure := run(job))]
     if failures:
         raise TrainingError("; ".join(failures) + ". --finished_only goes on without")
     left = [job.name for job in jobs if not is_trained(job)]
@@ -179,30 +183,12 @@ def train_jobs(
     return [Stage(job.folder, job.name, read_record(job.folder)) for job in jobs]
 
 
-def _spread(jobs: Sequence[TrainingJob], run: Callable, gpus: int) -> list[str]:
-    """What each of the failed trainings says."""
-    context = multiprocessing.get_context("spawn")
-    devices = context.Queue()
-    for index in range(gpus):
-        devices.put(visible_gpu(index))
-    workers = min(gpus, len(jobs))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(devices, DEADLINE.end)) as pool:
-        return [failure for future in [pool.submit(run, job) for job in jobs] if (failure := future.result())]
-
-
-def _start_worker(devices: multiprocessing.Queue, end: float | None) -> None:
-    """One GPU and the parent's deadline for this process."""
-    take_gpu(devices.get())
-    DEADLINE.end = end
-
-
-def _run_job(job: TrainingJob, *, upstream: str, samples: dict[str, list[Sample]], force: bool) -> str:
-    """Train one job where it needs it; returns what is wrong where it diverges, else nothing."""
-    part = job_part(job, upstream, samples, force=force)  # clears what was trained from other inputs, also when time is up
-    if DEADLINE.passed or (part.finished and is_trained(job)):
+def _run_job(job: TrainingJob, *, upstream: str, samples: dict[str, list[Sample]]) -> str:
+    """Train one job; returns what is wrong where it diverges, else nothing."""
+    if DEADLINE.passed:
         return ""
     try:
-        train_job(job, part, samples, create_accelerator(job.config.device))
+        train_job(job, job_part(job, upstream, samples), samples, create_accelerator(job.config.device))
     except TimeLimitReached:
         return ""
     except TrainingError as error:
@@ -211,12 +197,26 @@ def _run_job(job: TrainingJob, *, upstream: str, samples: dict[str, list[Sample]
     return ""
 
 
+def _data_key(job: TrainingJob) -> DataKey:
+    return DataKey(job.config, network_guides(job.config.train.model))
+
+
+def _kind_of_data(job: TrainingJob, samples: dict[str, list[Sample]]) -> tuple:
+    """Equal for jobs that train and validate on the same pairs."""
+    return _data_key(job), *(tuple(found) for found in job_samples(job.config, samples).values())
+
+
+def _load_data(job: TrainingJob, *, samples: dict[str, list[Sample]]) -> None:
+    """Load a job's pairs to be shared with other processes."""
+    share_pairs(_data_key(job), job_samples(job.config, samples))
+
+
 def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Sample]], accelerator: Accelerator) -> None:
     """Train one job; the main process (which has ``part``) exports the result and closes the sub-stage."""
     config, settings = job.config, job.config.train
     name = settings.model.name
-    guides, samples = network_guides(settings.model), job_samples(config, samples)
-    train, val = (_pair_set(_DataKey(config, guides), tuple(samples[s]), s == "val", accelerator) for s in ("train", "val"))
+    key, samples = _data_key(job), job_samples(config, samples)
+    train, val = (pair_set(key, samples[split], split, accelerator.device) for split in ("train", "val"))
     architecture = architecture_for(settings.model, scale=train.scale, target=settings.target)
     torch.manual_seed(config.seed)
     network = create_network(name, architecture)
@@ -225,40 +225,6 @@ def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Samp
     if part:
         export_training(job, part, trainer, report)
         part.close()
-
-
-@dataclass(frozen=True, eq=False)
-class _DataKey:
-    """What the loaded pairs depend on; equal keys share them, so that trainings on the same data load it once."""
-
-    config: Config
-    guides: tuple[str, ...]
-
-    def _values(self) -> tuple:
-        train = self.config.train
-        normals = train.normal_target if train.model.normal_head else ""
-        noisy = any(name in STUDY_DEGRADATIONS for name in (train.lr_input, *train.lr_mixture))
-        noise_seed = self.config.seed if noisy else 0
-        zones = (self.config.pairs.interior_px, self.config.pairs.jump_mm)
-        inputs = (train.lr_input, tuple(train.lr_mixture), train.model.range_mm)
-        what = (*inputs, noise_seed, train.target, normals, self.guides, zones)
-        return (str(self.config.run_folder), *what, train.max_gpu_memory_gb)
-
-    def __hash__(self) -> int:
-        return hash(self._values())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _DataKey) and self._values() == other._values()
-
-
-def _pair_set(key: _DataKey, samples: tuple[Sample, ...], is_val: bool, accelerator: Accelerator) -> PairSet | None:
-    return _loaded(key, samples, is_val, accelerator.device) if samples else None
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded(key: _DataKey, samples: tuple[Sample, ...], is_val: bool, device: torch.device) -> PairSet:
-    pairs = load_pairs(key.config, samples, guides=key.guides, with_interior=is_val)
-    return PairSet(pairs, device, resident_bytes(key.config.train))
 
 
 def export_training(job: TrainingJob, part: Stage, trainer: Trainer, report: TrainingReport) -> None:

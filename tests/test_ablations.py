@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from splathead import depth_sr, training_jobs
+from splathead import depth_sr, training_loading
 from splathead.ablations import cross_degradation, normals_and_bits
 from splathead.ablations.networks import Ablation, train_networks, trained_by_stage_06, unet_job
 from splathead.ablations.normal_targets import prepare_normal_targets
@@ -185,9 +185,9 @@ def test_own_networks_see_the_fits_of_the_configuration(config, monkeypatch):
         for folder in stage_folder(config, number).glob("*/regularised-classic"):
             shutil.copytree(folder, folder.with_name("vanilla-classic"))
     config.train.fits = ["regularised"]
-    found, real = [], training_jobs.load_pairs
+    found, real = [], training_loading.load_pairs
     monkeypatch.setattr(
-        training_jobs, "load_pairs", lambda config, samples, **other: found.append(samples) or real(config, samples, **other)
+        training_loading, "load_pairs", lambda config, samples, **other: found.append(samples) or real(config, samples, **other)
     )
     ablation, job = Ablation(config, 9), unet_job(config, 9, "surface", "8bit")
     assert {sample.fit for sample in ablation.training_samples()["train"]} == {"regularised", "vanilla"}

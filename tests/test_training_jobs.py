@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from splathead import depth_sr, training_jobs
+from splathead import depth_sr, training_jobs, training_loading
 from splathead.config import (
     Config,
     ConfigError,
@@ -36,7 +36,8 @@ from splathead.subjects.collect import plan_subjects
 from splathead.synthetic import synthetic_view, write_synthetic_run
 from splathead.time_limit import DEADLINE, TimeLimitReached
 from splathead.training_data import Crop, PairSet, epoch_plan
-from splathead.training_jobs import _DataKey, is_trained, make_job, study_jobs, train_jobs
+from splathead.training_jobs import is_trained, make_job, study_jobs, train_jobs
+from splathead.training_loading import DataKey
 from splathead.training_objective import cosine_rate
 from splathead.training_pairs import make_pair
 from splathead.training_state import TrainingError, training_settings
@@ -306,13 +307,13 @@ def two_fits(config) -> Config:
 
 
 def test_a_training_sees_its_fits_and_another_choice_is_another_training(two_fits, monkeypatch):
-    loaded, real = [], training_jobs.load_pairs
+    loaded, real = [], training_loading.load_pairs
 
     def load(config, samples, **options):
         loaded.append((tuple(config.train.fits), {sample.fit for sample in samples}, len(samples)))
         return real(config, samples, **options)
 
-    monkeypatch.setattr(training_jobs, "load_pairs", load)
+    monkeypatch.setattr(training_loading, "load_pairs", load)
     depth_sr.run_stage(two_fits)
     both, few = {"few_views", "regularised"}, ("few_views",)
     assert loaded == [((), both, 8), ((), both, 4), (few, {"few_views"}, 4), (few, {"few_views"}, 2)]  # train, val
@@ -367,7 +368,7 @@ def test_weights_given_as_a_file_have_the_name_that_was_asked_for(config):
 def test_noise_follows_the_seed_of_its_training(config):
     for name, differs in (("bicubic_noise", True), ("8bit", False)):
         jobs = [make_job(config, stage_folder(config, 6), {"lr_input": name, "seed": seed}, "x") for seed in (0, 1)]
-        keys = [_DataKey(job.config, ()) for job in jobs]
+        keys = [DataKey(job.config, ()) for job in jobs]
         assert (keys[0] != keys[1]) == differs
 
 
