@@ -211,6 +211,7 @@ def test_a_mesh_that_touches_itself_along_an_edge_is_not_watertight_until_it_is_
     assert closed(nothing_left) is nothing_left and not is_watertight(nothing_left)
 
 
+@pytest.mark.filterwarnings("error::numba.core.errors.NumbaWarning")
 def test_a_closed_mesh_where_open3d_can_be_loaded(splats, tmp_path):
     try:
         load_open3d()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,18 @@ def test_import_warns_when_left_right_is_not_symmetric(tmp_path):
     assert not any(line.startswith("WARNING") for line in report.lines)
 
 
+@pytest.mark.parametrize("sides", [(1, 1, 1), (0.7, 1.3, 0.7)])
+def test_a_note_on_what_is_alike_from_all_sides(tmp_path, sides):
+    gaussians = splat_head()
+    points = np.random.default_rng(1).uniform(-0.12, 0.12, (4000, 3))
+    points[np.arange(4000), np.arange(4000) % 3] = np.where(np.arange(4000) % 2, 0.12, -0.12)  # the faces of a box
+    box = replace(gaussians, means=torch.from_numpy(points * sides).float())
+    report, _ = do_import(tmp_path, box)
+    assert any(line.startswith("NOTE") and "perhaps not a head" in line for line in report.lines)
+    report, _ = do_import(tmp_path, gaussians)
+    assert not any("not a head" in line for line in report.lines)
+
+
 def test_our_own_millimetre_files_come_back_unchanged(tmp_path):
     gaussians = splat_head(1000.0)
     gaussians.unit = "mm"
@@ -98,7 +111,7 @@ def test_real_lam_heads_are_upright_and_centred(shared_data, tmp_path):
     assert list(found) == ["james", "p2-1"]
     for name, path in found.items():
         report = import_subject(path, tmp_path / name, Config())
-        assert report.frame.mm_per_unit == 1000 and not any("WARNING" in line for line in report.lines)
+        assert report.frame.mm_per_unit == 1000 and not any("WARNING" in line or "NOTE" in line for line in report.lines)
         gaussians = load_gaussians_ply(tmp_path / name / "import" / "gaussians.ply")
         visible = gaussians.means[gaussians.opacities > 0.1]
         x, y, z = visible.unbind(1)

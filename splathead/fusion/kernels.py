@@ -10,6 +10,9 @@ import numpy as np
 
 from splathead.fusion.tsdf import BLOCK
 
+# OpenMP first: where a package has loaded a TBB that is too old for numba, trying it first prints a warning
+numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
 ONE_AT_A_TIME = threading.Lock()
 """Held around parallel kernels: numba's simplest threading layer ends the process when two threads enter it together"""
 OBSERVED_FRACTION = 0.98

@@ -30,6 +30,9 @@ NOMINAL_HEIGHT_MM = 300.0
 VISIBLE_OPACITY = 0.1
 """Only Gaussians above this opacity say where the head is; the rest may be floaters."""
 
+NO_HEAD_ASYMMETRY = 0.15
+"""Heads have up and front asymmetries above left-right's by 0.4 or more (fits, LAM's), boxes and ellipsoids by 0.01 at most"""
+
 # file unit -> mm, taken when the head's height then lies in PLAUSIBLE_HEIGHT_MM
 _KNOWN_UNITS = {"metres": 1000.0, "centimetres": 10.0, "millimetres": 1.0}
 PLAUSIBLE_HEIGHT_MM = (150.0, 600.0)
@@ -169,7 +172,8 @@ def _guess_scale(unit: str, height: float) -> tuple[float, str]:
 
 
 def _check_symmetry(gaussians: Gaussians, frame: HeadFrame, low: np.ndarray, high: np.ndarray) -> list[str]:
-    """A warning when the head is less symmetric about its supposed left-right axis than about another one."""
+    """A warning when the head is less symmetric about its supposed left-right axis than about another one, and a note when
+    all axes are alike: a head has a face, and a neck instead of a second crown."""
     points = _visible_points(gaussians) @ frame.rotation.T  # our axes: x is left-right
     corners = np.stack([low, high]) @ frame.rotation.T
     asymmetry = [mirror_asymmetry(points, corners.min(0), corners.max(0), axis) for axis in range(3)]
@@ -177,6 +181,8 @@ def _check_symmetry(gaussians: Gaussians, frame: HeadFrame, low: np.ndarray, hig
     lines = [f"mirror asymmetry (0 = symmetric): {shown}"]
     if asymmetry[0] > min(asymmetry) + 0.05:
         lines.append("WARNING: a head is most symmetric left-right; import_up or import_front is probably wrong for this file")
+    elif max(asymmetry[1:]) < asymmetry[0] + NO_HEAD_ASYMMETRY:
+        lines.append("NOTE: as symmetric from front to back and from top to bottom as from left to right: perhaps not a head")
     return lines
 
 
