@@ -37,6 +37,19 @@ def gpu_jobs(setting: str, jobs: int) -> int:
     return min(jobs, JOBS_PER_GPU * gpus) if gpus else jobs
 
 
+WORKER_GPU_BYTES = 2 * 2**30
+"""GPU memory that one process that applies networks may need: its context, the networks, a UNet's maps at 1024"""
+
+
+def network_jobs(setting: str, jobs: int) -> int:
+    """Processes that apply networks, at most ``jobs``: most of their time is the CPU's (maps are read, scored, written), so a
+    GPU takes as many as fit its memory. ``jobs`` on a CPU."""
+    gpus = gpu_count(setting)
+    if not gpus:
+        return jobs
+    return min(jobs, gpus * max(1, torch.cuda.get_device_properties(0).total_memory // WORKER_GPU_BYTES))
+
+
 def raster_device(setting: str = "auto", backend: str = "auto") -> torch.device:
     """Device for rendering with ``backend``: CUDA only where a CUDA rasteriser can run.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from splathead.checkpoints import load_weights
 from splathead.config import Config, ModelConfig
-from splathead.devices import compute_device, gpu_count
+from splathead.devices import compute_device, gpu_count, network_jobs
 from splathead.guides import beside_input, view_guides
 from splathead.images import DepthMap, load_depth_png, save_depth_png, write_json
 from splathead.maps.view_maps import load_guide_maps
@@ -34,7 +34,6 @@ from splathead.samples import Sample, input_stage, list_samples
 from splathead.stages import Stage, fingerprint, fingerprint_path
 
 WRITER_THREADS = 4
-WORKERS_PER_GPU = 3
 OFFSETS_NAME = "offsets.json"
 OFFSET_VIEWS = 400
 """Training views (spread evenly) that a constant (``bilinear_offset``'s, an interval operator's) is fitted on, at most"""
@@ -249,13 +248,13 @@ def _make_dornet(config: Config, _folder: Path) -> Predict:
 def write_predictions(stage: Stage, predictor: Predictor, samples: Sequence[Sample], config: Config, jobs: int = 1) -> None:
     """Apply a method to samples, writing ``<subject>/<variant>/<view>.png`` with sidecars into the stage's folder.
 
-    ``jobs`` processes work on subjects in parallel; networks take a few for each GPU instead.
+    ``jobs`` processes work on subjects in parallel; of networks as many as GPUs have memory for, and one without a GPU.
     """
     if predictor.fit is not None:
         predictor.fit(stage.folder)
     subjects = sorted({sample.subject for sample in samples})
     gpus = gpu_count(config.device)
-    workers = WORKERS_PER_GPU * gpus if predictor.on_gpu and gpus > 1 else 1 if predictor.on_gpu else jobs
+    workers = jobs if not predictor.on_gpu else network_jobs(config.device, jobs) if gpus else 1
     work = functools.partial(_write_subject, predictor, stage.folder, list(samples))
     stage.run_items(work, subjects, jobs=workers, unit="head", gpus=gpus)
 

@@ -1,4 +1,5 @@
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -39,3 +40,13 @@ def test_gpu_with_a_cuda_rasteriser(monkeypatch):
     assert devices.raster_device("auto").type == "cuda"
     assert devices.raster_device("auto", "cpu").type == "cpu"
     assert devices.raster_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "gib", "jobs", "processes"),
+    [(0, 0, 16, 16), (1, 8, 16, 4), (1, 8, 1, 1), (1, 1, 16, 1), (4, 139, 48, 48), (4, 8, 48, 16)],
+)
+def test_networks_run_in_as_many_processes_as_gpu_memory_holds(monkeypatch, gpus, gib, jobs, processes):
+    monkeypatch.setattr(devices, "gpu_count", lambda setting: gpus)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=gib * 2**30))
+    assert devices.network_jobs("auto", jobs) == processes

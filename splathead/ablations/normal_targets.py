@@ -15,13 +15,12 @@ import numpy as np
 from splathead.ablations.networks import Ablation
 from splathead.cameras import Camera, load_cameras
 from splathead.config import Config
-from splathead.devices import compute_device, gpu_count
+from splathead.devices import compute_device, gpu_count, network_jobs
 from splathead.images import load_maps, save_maps
 from splathead.maps.bilateral import joint_bilateral_normals
 from splathead.maps.render_subject import NORMAL_SCALE, pack_normals
 from splathead.maps.view_maps import NORMAL_TARGETS_FOLDER
 from splathead.normals_dsine import dsine_fingerprint, dsine_normals, find_dsine, load_dsine
-from splathead.predictors import WORKERS_PER_GPU
 from splathead.samples import STAGE_NAMES, Sample
 from splathead.stages import Stage, finished_fingerprint
 
@@ -36,7 +35,7 @@ def prepare_normal_targets(ablation: Ablation, sources: Sequence[str]) -> None:
     Raises RuntimeError when stage 04 is not finished, TimeLimitReached when ``--time_limit`` ended it.
     """
     config, gpus = ablation.config, gpu_count(ablation.config.device)
-    gpu_workers = min(ablation.jobs, WORKERS_PER_GPU * gpus) if gpus else 1
+    gpu_workers = network_jobs(config.device, ablation.jobs) if gpus else 1
     if "splat_bilateral" in sources:
         _prepare(ablation, "splat_bilateral", {}, functools.partial(_bilateral, config), ablation.jobs, 0)
     if "dsine" in sources:

@@ -16,9 +16,9 @@ import numpy as np
 
 from splathead.ablations.networks import Ablation
 from splathead.config import Config
-from splathead.devices import gpu_count
+from splathead.devices import gpu_count, network_jobs
 from splathead.evaluation.depth import score_view
-from splathead.evaluation.live import Trial, held_network, scoring_workers
+from splathead.evaluation.live import Trial, held_network
 from splathead.evaluation.rows import aggregate
 from splathead.evaluation.scores import ScoreSheet
 from splathead.evaluation.views import Method, View, evaluated_items
@@ -93,7 +93,7 @@ def score_trials(ablation: Ablation, experiment: str, trials: Sequence[Trial], t
     if part.finished and path.is_file():
         ablation.parts.append(part)
         return read_results(path)
-    work, workers = functools.partial(_score_item, config, trials, items), scoring_workers(config, ablation.jobs)
+    work, workers = functools.partial(_score_item, config, trials, items), network_jobs(config.device, ablation.jobs)
     part.run_items(work, items, jobs=workers, unit="head", gpus=gpu_count(config.device))
     sheets = [ScoreSheet.read(part.folder / item) for item in items]
     rows = aggregate(config, sheets, [trial.method for trial in trials], part.record["fingerprint"], experiment)

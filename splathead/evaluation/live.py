@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from splathead.checkpoints import load_weights
 from splathead.config import Config
-from splathead.devices import compute_device, gpu_count
+from splathead.devices import compute_device
 from splathead.evaluation.views import RENDERED, Method
 from splathead.prediction import TrainedNetwork, load_network, network_at_scale
 from splathead.predictors import methods_of
@@ -19,8 +17,6 @@ from splathead.samples import STAGE_NAMES, Sample, stage_folder
 from splathead.training_jobs import WEIGHTS_NAME, TrainingJob, is_trained, study_jobs
 
 NETWORKS_HELD = 32
-WORKER_GPU_BYTES = 2 * 2**30
-"""GPU memory that one scoring process may need: its context, the networks, a UNet's maps at 1024"""
 
 
 @dataclass(frozen=True)
@@ -86,11 +82,3 @@ def held_network(config: Config, weights: Path, sha256: str, sample: Sample, sca
 @functools.lru_cache(maxsize=NETWORKS_HELD)
 def _loaded(weights: Path, _sha256: str, device: str) -> TrainedNetwork:
     return load_network(weights, device)
-
-
-def scoring_workers(config: Config, jobs: int) -> int:
-    """Processes that score, at most ``jobs``: most of their time is the CPU's, so a GPU takes as many as fit its memory."""
-    gpus = gpu_count(config.device)
-    if not gpus:
-        return jobs
-    return min(jobs, gpus * max(1, torch.cuda.get_device_properties(0).total_memory // WORKER_GPU_BYTES))

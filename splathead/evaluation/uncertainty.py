@@ -14,12 +14,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from splathead.config import Config
-from splathead.devices import gpu_count
+from splathead.devices import gpu_count, network_jobs
 from splathead.evaluation.live import (
     Trial,
     held_network,
     network_trials,
-    scoring_workers,
     study_networks,
     trained_weights,
 )
@@ -70,7 +69,7 @@ def run_uncertainty(config: Config, *, jobs: int = 1, force: bool = False, limit
         rows = read_results(path)
     else:
         work = functools.partial(_score_item, config, trials, items)
-        stage.run_items(work, items, jobs=scoring_workers(config, jobs), unit="head", gpus=gpu_count(config.device))
+        stage.run_items(work, items, jobs=network_jobs(config.device, jobs), unit="head", gpus=gpu_count(config.device))
         sheets = [ScoreSheet.read(stage.folder / item) for item in items]
         rows = aggregate(config, sheets, methods, stage.record["fingerprint"], EXPERIMENT)
         if not rows:
