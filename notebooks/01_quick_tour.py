@@ -44,10 +44,10 @@ from splathead.subjects.anny import anny_head
 from splathead.subjects.base import HeadMesh
 from splathead.subjects.rig import subject_cameras
 from splathead.subjects.writer import sparse_cloud
-from splathead.training import Trainer
-from splathead.training_data import PairSet
-from splathead.training_device import create_accelerator
-from splathead.training_pairs import make_pair
+from splathead.training.data import PairSet
+from splathead.training.device import create_accelerator
+from splathead.training.pairs import make_pair
+from splathead.training.trainer import Trainer
 
 torch.set_num_threads(1)  # the tensors here are tiny: more threads would wait for each other
 plt.rcParams.update({"figure.dpi": 90, "figure.constrained_layout.use": True, "axes.titlesize": 10})

@@ -36,7 +36,7 @@ from splathead.report.figures import figure_bytes
 from splathead.report.study.ablation_tables import causes_table, degradation_label
 from splathead.report.study.matrix_figures import cross_figure
 from splathead.report.typeset import markdown
-from splathead.training_pairs import make_pair
+from splathead.training.pairs import make_pair
 
 start()
 NAMES = CrossConfig().degradations

@@ -33,7 +33,7 @@ from splathead.report.figures import METHOD_COLOURS, figure_bytes
 from splathead.report.study.ablation_tables import NORMAL_SOURCES, normals_table
 from splathead.report.study.figures import bits_figure
 from splathead.report.typeset import markdown
-from splathead.training_pairs import make_pair, prepare_input
+from splathead.training.pairs import make_pair, prepare_input
 
 start()
 head = splat_head(seed=1004, yaws_deg=(0.0, -45.0, -20.0, 20.0, 45.0), size=512)

@@ -30,10 +30,10 @@ from splathead.metrics.zones import ZoneSettings
 from splathead.models import architecture_for, create_network, parameter_count
 from splathead.prediction import interpolate_depth
 from splathead.synthetic import synthetic_view
-from splathead.training import Trainer, validation_rmse_mm
-from splathead.training_data import PairSet
-from splathead.training_device import create_accelerator
-from splathead.training_pairs import make_pair
+from splathead.training.data import PairSet
+from splathead.training.device import create_accelerator
+from splathead.training.pairs import make_pair
+from splathead.training.trainer import Trainer, validation_rmse_mm
 
 torch.set_num_threads(1)  # tiny crops: more threads would wait for each other
 plt.rcParams.update({"figure.dpi": 90, "axes.spines.top": False, "axes.spines.right": False, "image.interpolation": "nearest"})

@@ -18,7 +18,6 @@ from splathead.evaluation.views import View
 from splathead.fitting.optimise import fit_views, preset_config
 from splathead.gaussians import Gaussians
 from splathead.images import DepthEncoding, DepthMap, encode_normals
-from splathead.losses import CODE_STEPS
 from splathead.maps.normals import normals_from_depth
 from splathead.maps.pairs import Pair
 from splathead.maps.postprocess import clean_view
@@ -34,10 +33,11 @@ from splathead.samples import Sample
 from splathead.subjects.anny import anny_head
 from splathead.subjects.rig import subject_cameras
 from splathead.subjects.writer import sparse_cloud
-from splathead.training import Trainer
-from splathead.training_data import PairSet
-from splathead.training_device import create_accelerator
-from splathead.training_pairs import TrainingPair
+from splathead.training.data import PairSet
+from splathead.training.device import create_accelerator
+from splathead.training.losses import CODE_STEPS
+from splathead.training.pairs import TrainingPair
+from splathead.training.trainer import Trainer
 
 SCALE = 4
 NORMAL_WEIGHT = TrainConfig.normal_loss_weight * CODE_STEPS

@@ -31,8 +31,8 @@ from splathead.predictors import (
 )
 from splathead.samples import STAGE_NAMES, evaluated_samples, input_stage, list_samples, predictions_folder, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, record_group, safe_name
-from splathead.training_device import create_accelerator
-from splathead.training_jobs import (
+from splathead.training.device import create_accelerator
+from splathead.training.jobs import (
     MODEL_NAME,
     WEIGHTS_NAME,
     TrainingJob,

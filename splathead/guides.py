@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from splathead.images import DepthMap
-from splathead.losses import CODE_STEPS
 from splathead.maps.normals import slopes_of_normals
 from splathead.maps.render_subject import NORMAL_SCALE
 from splathead.metrics.zones import bounding_box
 from splathead.models.interpolation import upsample, upsample_depth
-from splathead.training_pairs import prepare_input
+from splathead.training.losses import CODE_STEPS
+from splathead.training.pairs import prepare_input
 
 GUIDE_CHANNELS = {"rgb": 3, "alpha": 1, "normal": 3, "slope": 3, "spread": 1, "cover": 1}
 """Guide -> channels. rgb: colour over black in 0..1; alpha: 0..1; normal: splat normals in camera axes, unit length or 0;

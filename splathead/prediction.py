@@ -21,13 +21,13 @@ from splathead.checkpoints import load_weights
 from splathead.config import Config
 from splathead.guides import beside_input, guide_tensor, stored_maps, view_guides
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, load_maps, sidecar_path
-from splathead.losses import CODE_STEPS
 from splathead.maps.degrade import STUDY_DEGRADATIONS
 from splathead.maps.low_resolution import load_low_resolution, requantised
 from splathead.models import architecture_from_dict, architecture_to_dict, create_network, parameter_count, works_without_guides
 from splathead.models.interpolation import upsample_depth, upsample_mask
 from splathead.samples import Sample, input_stage
-from splathead.training_pairs import LowResolutionInput, over_range, prepare_input
+from splathead.training.losses import CODE_STEPS
+from splathead.training.pairs import LowResolutionInput, over_range, prepare_input
 
 PREDICTION_BITS = 16
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from splathead import depth_sr, training_loading
+from splathead import depth_sr
 from splathead.ablations import cross_degradation, normals_and_bits
 from splathead.ablations.networks import Ablation, train_networks, trained_by_stage_06, unet_job
 from splathead.ablations.normal_targets import prepare_normal_targets
@@ -50,6 +50,7 @@ from splathead.samples import STAGE_NAMES, list_samples, stage_folder
 from splathead.stages import finished_fingerprint
 from splathead.synthetic import write_synthetic_run
 from splathead.time_limit import DEADLINE, TimeLimitReached
+from splathead.training import loading as training_loading
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 

@@ -26,7 +26,7 @@ from splathead.maps.low_resolution import requantised
 from splathead.models import architecture_for, architecture_to_dict, create_network
 from splathead.ply import save_gaussians_ply
 from splathead.prediction import TrainedNetwork, interpolate_depth, load_network
-from splathead.training_state import training_settings
+from splathead.training.state import training_settings
 
 pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.filterwarnings("ignore:.*need more than")]
 OPTIONS = {**SMALL, "views": 2, "method": "splathead"}

@@ -208,7 +208,7 @@ def test_what_a_method_leaves_empty_is_scored_with_bilinear_depth_of_the_input(p
 
 def test_the_fallback_is_the_bilinear_baseline(planted):
     from splathead.models.interpolation import upsample_depth
-    from splathead.training_pairs import prepare_input
+    from splathead.training.pairs import prepare_input
 
     view = View.load(planted, Sample("head_a", VARIANT, "left"))
     prepared = prepare_input(view.pair.lr)

@@ -14,7 +14,7 @@ from splathead.images import DepthCode, DepthEncoding, DepthMap
 from splathead.models import architecture_to_dict, create_network
 from splathead.models.splathead import SplatHeadArchitecture
 from splathead.prediction import TrainedNetwork, interpolate_depth
-from splathead.training_pairs import make_pair_of_code, over_range
+from splathead.training.pairs import make_pair_of_code, over_range
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 RANGE_MM = 60.0

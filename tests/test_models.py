@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from splathead.config import ModelConfig
-from splathead.losses import depth_loss, masked_gradient_l1, masked_l1
 from splathead.models import (
     architecture_for,
     architecture_from_dict,
@@ -17,6 +16,7 @@ from splathead.models import (
 )
 from splathead.models.interpolation import fit_offset, upsample, upsample_depth, upsample_mask
 from splathead.models.unet import UNet, UNetArchitecture, create
+from splathead.training.losses import depth_loss, masked_gradient_l1, masked_l1
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 

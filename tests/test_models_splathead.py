@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from splathead.config import ModelConfig
-from splathead.losses import CODE_STEPS, laplace_loss, masked_gradient_l1
 from splathead.models import architecture_for, network_guides, parameter_count, works_without_guides
 from splathead.models.interpolation import upsample, upsample_spline
 from splathead.models.splathead import ALL_DROPPED, MAX_SMOOTHING, ONE_DROPPED, SplatHeadArchitecture, create
+from splathead.training.losses import CODE_STEPS, laplace_loss, masked_gradient_l1
 
 SMALL = {"widths": (8, 8, 12, 12), "high_width": 8}
 

@@ -13,7 +13,7 @@ from splathead.config import Config, load_config
 from splathead.models import network_guides
 from splathead.subjects.collect import plan_subjects
 from splathead.subjects.importer import find_splats, import_subject
-from splathead.training_jobs import study_jobs
+from splathead.training.jobs import study_jobs
 
 RUNS = {"paper_scan": "lee_perry_smith", "paper_capture": "facelift_sample", "paper_lam": "lam_heads"}
 """Configuration -> folder of its data below <shared>/data"""

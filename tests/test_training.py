@@ -17,12 +17,12 @@ from splathead.metrics.zones import ZoneSettings
 from splathead.models import architecture_for, create_network
 from splathead.models.interpolation import upsample
 from splathead.synthetic import synthetic_view
-from splathead.training import Trainer, TrainingReport
-from splathead.training_data import Crop, PairSet, epoch_plan
-from splathead.training_device import create_accelerator, training_backend
-from splathead.training_objective import cosine_rate, validation_rmse_mm
-from splathead.training_pairs import TrainingPair, make_pair
-from splathead.training_state import TrainingError
+from splathead.training.data import Crop, PairSet, epoch_plan
+from splathead.training.device import create_accelerator, training_backend
+from splathead.training.objective import cosine_rate, validation_rmse_mm
+from splathead.training.pairs import TrainingPair, make_pair
+from splathead.training.state import TrainingError
+from splathead.training.trainer import Trainer, TrainingReport
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -184,7 +184,7 @@ def test_training_beats_bilinear_on_another_head(tmp_path, lr):
 
 def test_the_weights_that_validate_best_are_kept(tmp_path, train_pairs, val_pairs, monkeypatch):
     scores = iter([3.0, 1.0, 2.0])
-    monkeypatch.setattr("splathead.training.validation_rmse_mm", lambda *_: next(scores))
+    monkeypatch.setattr("splathead.training.trainer.validation_rmse_mm", lambda *_: next(scores))
     run = trainer(tmp_path, train_pairs, val_pairs)
     kept = {}
     end_epoch = run._end_epoch

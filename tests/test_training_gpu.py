@@ -12,11 +12,11 @@ from splathead.config import ModelConfig, TrainConfig
 from splathead.metrics.zones import ZoneSettings
 from splathead.models import architecture_for, create_network
 from splathead.synthetic import synthetic_view
-from splathead.training import Trainer
-from splathead.training_data import PairSet
-from splathead.training_device import create_accelerator
-from splathead.training_objective import validation_rmse_mm
-from splathead.training_pairs import make_pair
+from splathead.training.data import PairSet
+from splathead.training.device import create_accelerator
+from splathead.training.objective import validation_rmse_mm
+from splathead.training.pairs import make_pair
+from splathead.training.trainer import Trainer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -53,7 +53,7 @@ def test_data_on_the_device_and_in_pinned_memory_give_the_same_batches(pairs):
     on_device, pinned = (PairSet(pairs, torch.device("cuda"), resident) for resident in (2**30, 0))
     assert on_device.on_device and not pinned.on_device
     run_plan = [(0, 3, 5, True), (2, 10, 8, False)]
-    from splathead.training_data import Crop
+    from splathead.training.data import Crop
 
     crops = [Crop(*entry) for entry in run_plan]
     first = vars(on_device.batch(crops, 128))

@@ -15,10 +15,10 @@ from splathead.evaluation.views import predicted_methods
 from splathead.images import load_depth_png, load_maps
 from splathead.maps.low_resolution import load_low_resolution
 from splathead.metrics.zones import ZoneSettings, compute_zones
-from splathead.pair_loading import input_of, load_pairs
 from splathead.prediction import load_network
 from splathead.results import read_results
 from splathead.samples import list_samples, predictions_folder, stage_folder
+from splathead.training.pair_loading import input_of, load_pairs
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 OURS = {"method": "splathead", "model": {"name": "splathead"}, "gradient_strides": [1, 2], "learning_rate": 1e-3}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from splathead import depth_sr, training_jobs, training_loading
+from splathead import depth_sr
 from splathead.config import (
     Config,
     ConfigError,
@@ -35,12 +35,14 @@ from splathead.stages import Stage
 from splathead.subjects.collect import plan_subjects
 from splathead.synthetic import synthetic_view, write_synthetic_run
 from splathead.time_limit import DEADLINE, TimeLimitReached
-from splathead.training_data import Crop, PairSet, epoch_plan
-from splathead.training_jobs import is_trained, make_job, study_jobs, train_jobs
-from splathead.training_loading import DataKey
-from splathead.training_objective import cosine_rate
-from splathead.training_pairs import make_pair
-from splathead.training_state import TrainingError, training_settings
+from splathead.training import jobs as training_jobs
+from splathead.training import loading as training_loading
+from splathead.training.data import Crop, PairSet, epoch_plan
+from splathead.training.jobs import is_trained, make_job, study_jobs, train_jobs
+from splathead.training.loading import DataKey
+from splathead.training.objective import cosine_rate
+from splathead.training.pairs import make_pair
+from splathead.training.state import TrainingError, training_settings
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from splathead.config import TrainConfig
-from splathead.training_memory import MemoryWatch
-from splathead.training_state import write_log
+from splathead.training.memory import MemoryWatch
+from splathead.training.state import write_log
 
 GIB = 2**30
 

@@ -18,17 +18,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from splathead import training_jobs, training_loading, training_spread
 from splathead.config import Config, ModelConfig, PairsConfig, RenderConfig, SubjectsConfig, TrainConfig
-from splathead.pair_loading import load_pairs
 from splathead.samples import list_samples, stage_folder
 from splathead.synthetic import write_synthetic_run
 from splathead.time_limit import DEADLINE, TimeLimitReached
-from splathead.training_data import Crop, PairSet
-from splathead.training_jobs import TrainingJob, study_jobs, train_jobs
-from splathead.training_loading import DataKey, pair_set, share_pairs
-from splathead.training_spread import gpu_slots, spread
-from splathead.training_state import TrainingError
+from splathead.training import jobs as training_jobs
+from splathead.training import loading as training_loading
+from splathead.training import spread as training_spread
+from splathead.training.data import Crop, PairSet
+from splathead.training.jobs import TrainingJob, study_jobs, train_jobs
+from splathead.training.loading import DataKey, pair_set, share_pairs
+from splathead.training.pair_loading import load_pairs
+from splathead.training.spread import gpu_slots, spread
+from splathead.training.state import TrainingError
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from splathead.models.interpolation import upsample_depth, upsample_mask
 from splathead.models.variational import VariationalSettings, _Problem, variational_depth
 from splathead.models.variational_kernels import apply_energy, conjugate_gradients, dot
 from splathead.synthetic import synthetic_view
-from splathead.training_pairs import LowResolutionInput, prepare_input
+from splathead.training.pairs import LowResolutionInput, prepare_input
 
 TIGHT = VariationalSettings(tolerance=1e-7, newton_steps=60, cg_steps=3000)
 

@@ -16,7 +16,7 @@ from splathead.config import Config
 from splathead.evaluation.live import Trial, network_trials, study_networks, trained_weights
 from splathead.evaluation.views import Method
 from splathead.results import ResultRow
-from splathead.training_jobs import is_trained
+from splathead.training.jobs import is_trained
 
 EXPERIMENT = "cross_degradation"
 METRIC = "psnr"

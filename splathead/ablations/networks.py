@@ -11,7 +11,7 @@ from pathlib import Path
 from splathead.config import Config
 from splathead.samples import STAGE_NAMES, Sample, input_stage, list_samples, stage_folder
 from splathead.stages import Stage, finished_fingerprint, record_group, safe_name
-from splathead.training_jobs import (
+from splathead.training.jobs import (
     WEIGHTS_NAME,
     TrainingJob,
     finished_jobs,

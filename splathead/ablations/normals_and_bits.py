@@ -12,7 +12,7 @@ from splathead.evaluation.summary import Column, summary_lines
 from splathead.evaluation.views import Method
 from splathead.images import atomic_path
 from splathead.normals_dsine import find_dsine
-from splathead.training_jobs import TrainingJob
+from splathead.training.jobs import TrainingJob
 
 NORMALS, BITS = "normals", "bits"
 PUBLISHED_TARGET = "render"

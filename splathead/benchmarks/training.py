@@ -11,13 +11,13 @@ from torch import nn
 
 from splathead.benchmarks.raster import SpeedRow
 from splathead.config import ModelConfig, TrainConfig
-from splathead.losses import depth_loss
 from splathead.models import architecture_for, create_network
 from splathead.synthetic import synthetic_view
-from splathead.training import Trainer
-from splathead.training_data import Crop, PairSet
-from splathead.training_device import create_accelerator, peak_memory_mib, resident_bytes, training_backend
-from splathead.training_pairs import make_pair
+from splathead.training.data import Crop, PairSet
+from splathead.training.device import create_accelerator, peak_memory_mib, resident_bytes, training_backend
+from splathead.training.losses import depth_loss
+from splathead.training.pairs import make_pair
+from splathead.training.trainer import Trainer
 
 PAIRS = 8
 

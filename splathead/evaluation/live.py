@@ -14,7 +14,7 @@ from splathead.evaluation.views import RENDERED, Method
 from splathead.prediction import TrainedNetwork, load_network, network_at_scale
 from splathead.predictors import methods_of
 from splathead.samples import STAGE_NAMES, Sample, stage_folder
-from splathead.training_jobs import WEIGHTS_NAME, TrainingJob, is_trained, study_jobs
+from splathead.training.jobs import WEIGHTS_NAME, TrainingJob, is_trained, study_jobs
 
 NETWORKS_HELD = 32
 

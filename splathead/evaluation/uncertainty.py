@@ -33,7 +33,7 @@ from splathead.prediction import load_input, load_network
 from splathead.results import read_results, write_results
 from splathead.samples import STAGE_NAMES, Sample, input_stage, stage_folder
 from splathead.stages import Stage
-from splathead.training_jobs import is_trained, left_out_line
+from splathead.training.jobs import is_trained, left_out_line
 
 EXPERIMENT = "uncertainty"
 RESULTS_NAME = "uncertainty.csv"

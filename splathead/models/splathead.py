@@ -29,10 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from splathead.guides import GUIDE_CHANNELS, OF_INPUT, guide_channels
-from splathead.losses import CODE_STEPS
 from splathead.models.interpolation import upsample, upsample_spline
 from splathead.models.pixel_shuffle import exact_convolution
 from splathead.models.sgnet_blocks import check_guides
+from splathead.training.losses import CODE_STEPS
 
 BASES = ("bicubic", "spline", "limited")
 MAX_SMOOTHING = 0.25
@@ -66,7 +66,7 @@ class SplatHeadArchitecture:
     output_margin: float = 0.5
     """output is clamped to [-margin, 1 + margin] of near..far, see the UNet's; above the input's maximum, where that is more"""
     range_mm: float = 0.0
-    """near..far of the inputs that it knows (:func:`splathead.training_pairs.over_range`); 0 = the code's own"""
+    """near..far of the inputs that it knows (:func:`splathead.training.pairs.over_range`); 0 = the code's own"""
     guides_optional: ClassVar[bool] = True
     any_scale: ClassVar[bool] = True
 

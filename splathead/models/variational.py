@@ -58,7 +58,7 @@ def variational_depth(
     """Depth [h * scale, w * scale] float32 in the input's normalisation; beyond the mask it is the bilinear map.
 
     Args:
-        depth01: [h, w] float32, low-resolution depth extended beyond its mask (``training_pairs.prepare_input``).
+        depth01: [h, w] float32, low-resolution depth extended beyond its mask (``training.pairs.prepare_input``).
         mask: [h, w] bool, cells with a surface.
         scale: super-resolution factor.
         step01: step of the depth code in the same normalisation, 1 / (2^bits - 2).

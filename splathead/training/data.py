@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from splathead.guides import GUIDE_CHANNELS, MIRRORED, guide_tensor
-from splathead.training_pairs import TrainingPair
+from splathead.training.pairs import TrainingPair
 
 NORMALS = "normal_target"
 

@@ -10,10 +10,10 @@ import torch
 
 from splathead.config import Config
 from splathead.maps.degrade import STUDY_DEGRADATIONS
-from splathead.pair_loading import load_pairs
 from splathead.samples import Sample
-from splathead.training_data import PairSet
-from splathead.training_device import resident_bytes
+from splathead.training.data import PairSet
+from splathead.training.device import resident_bytes
+from splathead.training.pair_loading import load_pairs
 
 
 @dataclass(frozen=True, eq=False)

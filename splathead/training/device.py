@@ -17,7 +17,7 @@ import torch
 
 from splathead.config import TrainConfig
 from splathead.devices import compute_device
-from splathead.training_data import Batch
+from splathead.training.data import Batch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -27,12 +27,12 @@ from splathead.results import ResultRow, device_name, git_state, write_results
 from splathead.samples import Sample, of_fits, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, safe_name, stage_fingerprint
 from splathead.time_limit import DEADLINE, TimeLimitReached
-from splathead.training import Trainer, TrainingReport
-from splathead.training_data import Crop
-from splathead.training_device import create_accelerator, inference_cost
-from splathead.training_loading import DataKey, pair_set, share_pairs
-from splathead.training_spread import gpu_slots, spread
-from splathead.training_state import TrainingError, training_settings
+from splathead.training.data import Crop
+from splathead.training.device import create_accelerator, inference_cost
+from splathead.training.loading import DataKey, pair_set, share_pairs
+from splathead.training.spread import gpu_slots, spread
+from splathead.training.state import TrainingError, training_settings
+from splathead.training.trainer import Trainer, TrainingReport
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -155,7 +155,7 @@ def train_jobs(
 ) -> list[Stage]:
     """Train what is not trained, in the jobs' order; returns their sub-stages.
 
-    With GPUs several train on each at a time (:mod:`splathead.training_spread`), else one after another in this process. A
+    With GPUs several train on each at a time (:mod:`splathead.training.spread`), else one after another in this process. A
     training that fails there, or diverges here, stops none of the others; afterwards TrainingError names it. Raises
     TimeLimitReached when time is up before all are done.
     """

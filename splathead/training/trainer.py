@@ -22,12 +22,12 @@ from torch import nn
 
 from splathead.config import TrainConfig
 from splathead.time_limit import DEADLINE, TimeLimitReached
-from splathead.training_data import Batch, Crop, PairSet, check_crop, epoch_plan
-from splathead.training_device import maybe_compile, peak_memory_mib, training_backend
-from splathead.training_divergence import LossWatch
-from splathead.training_memory import MemoryWatch
-from splathead.training_objective import cosine_rate, forward_loss, validation_rmse_mm
-from splathead.training_state import Progress, TrainingState, training_settings, write_log
+from splathead.training.data import Batch, Crop, PairSet, check_crop, epoch_plan
+from splathead.training.device import maybe_compile, peak_memory_mib, training_backend
+from splathead.training.divergence import LossWatch
+from splathead.training.memory import MemoryWatch
+from splathead.training.objective import cosine_rate, forward_loss, validation_rmse_mm
+from splathead.training.state import Progress, TrainingState, training_settings, write_log
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from splathead.config import TrainConfig
-from splathead.training_data import PairSet
+from splathead.training.data import PairSet
 
 HEADROOM_SHARE = 0.1
 """Of ``max_gpu_memory_gb``, which a step's peak with the data on the GPU leaves free"""

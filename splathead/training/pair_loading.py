@@ -13,7 +13,7 @@ from splathead.maps.low_resolution import load_low_resolution
 from splathead.maps.view_maps import load_guide_maps, load_normal_target
 from splathead.metrics.zones import ZoneSettings
 from splathead.samples import Sample
-from splathead.training_pairs import TrainingPair, make_pair_of_code, over_range
+from splathead.training.pairs import TrainingPair, make_pair_of_code, over_range
 
 LOADER_THREADS = 16
 

@@ -27,7 +27,7 @@ from splathead.gpu_assignment import take_gpu
 from splathead.time_limit import DEADLINE
 
 if TYPE_CHECKING:
-    from splathead.training_jobs import TrainingJob
+    from splathead.training.jobs import TrainingJob
 
 Load = Callable[["TrainingJob"], None]
 """Loads the data of a job, which the trainings forked afterwards share"""

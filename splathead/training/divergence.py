@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from splathead.config import TrainConfig
-from splathead.training_data import Crop, PairSet
-from splathead.training_state import TrainingError, TrainingState
+from splathead.training.data import Crop, PairSet
+from splathead.training.state import TrainingError, TrainingState
 
 MAX_OVERFLOW_SHARE = 0.5
 """fp16: share of non-finite losses between two looks that ends the training (GradScaler skips single ones)"""

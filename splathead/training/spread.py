@@ -1,6 +1,6 @@
 """Trainings side by side: several on each GPU, those on the same data forked off one process that has loaded it.
 
-This process is the master. It starts loaders (:mod:`splathead.training_forks`) as new interpreters, since it may have used
+This process is the master. It starts loaders (:mod:`splathead.training.forks`) as new interpreters, since it may have used
 CUDA, tells them which training comes next on which GPU, and hears from them how each one ended.
 """
 
@@ -20,10 +20,10 @@ import torch
 from splathead.devices import gpu_count
 from splathead.gpu_assignment import visible_gpu
 from splathead.time_limit import DEADLINE
-from splathead.training_forks import POLL_S, Ended, Load, Loaded, Run, output_path, serve
+from splathead.training.forks import POLL_S, Ended, Load, Loaded, Run, output_path, serve
 
 if TYPE_CHECKING:
-    from splathead.training_jobs import TrainingJob
+    from splathead.training.jobs import TrainingJob
 
 TRAININGS_PER_GPU = 3
 """Trainings that run on one GPU at a time, at most: a small network's step waits for kernel launches, not for the GPU"""

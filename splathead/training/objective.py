@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from splathead.config import TrainConfig
-from splathead.losses import depth_loss, laplace_loss, normal_loss
-from splathead.training_data import Batch, Crop, PairSet
+from splathead.training.data import Batch, Crop, PairSet
+from splathead.training.losses import depth_loss, laplace_loss, normal_loss
 
 
 def cosine_rate(rate: float, step: int, total_steps: int, warmup_steps: int = 0) -> float:
