@@ -79,7 +79,10 @@ def test_predictions_of_every_method_with_sidecars(config):
     assert info["target"] == "surface" and info["complete"] and info["epochs_done"] == 2 and info["seconds"] > 0
     assert prediction(config, "unet")[1].source.endswith(f"target surface from 8bit input, weights {info['sha256'][:16]}")
     rows = {row.metric: row for row in read_results(stage_folder(config, 6) / "unet" / "training.csv")}
-    assert set(rows) == {"seconds", "throughput", "peak_memory", "parameters", "steps"}
+    assert set(rows) == {"seconds", "throughput", "peak_memory", "parameters", "steps", "rmse"}
+    validated = rows["rmse"]
+    assert (validated.experiment, validated.split, validated.zone, validated.unit) == ("validation", "val", "interior", "mm")
+    assert validated.value == pytest.approx(info["val_rmse_mm"], rel=1e-5) and validated.n > 0  # CSVs hold six digits
     assert rows["steps"].value == info["steps_done"] == info["steps"] > 0
     assert rows["parameters"].value == info["parameters"] and rows["seconds"].method == "unet"
 

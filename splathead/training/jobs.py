@@ -260,4 +260,8 @@ def export_training(job: TrainingJob, part: Stage, trainer: Trainer, report: Tra
         dataclasses.replace(row, **inference, value=cost.seconds),
         dataclasses.replace(row, **inference, metric="peak_memory", unit="MiB", value=cost.peak_mib),
     ]
+    if report.val_rmse_mm is not None:
+        views = min(settings.val_views or len(trainer.val), len(trainer.val))
+        validation = {"experiment": "validation", "split": "val", "zone": "interior", "metric": "rmse", "unit": "mm"}
+        rows.append(dataclasses.replace(row, **validation, value=report.val_rmse_mm, n=views))
     write_results(part.folder / "training.csv", rows)
