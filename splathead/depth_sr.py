@@ -111,8 +111,9 @@ def _check_derived(config: Config, known: list[str]) -> None:
 
 
 def trained_methods(trainings: Sequence[TrainingJob]) -> list[str]:
-    """Names of the methods that trainings become; one that works with and without its guides is two."""
-    return [name for job in trainings for name, _ in methods_of(job.method, job.config.train.model)]
+    """Names of the methods that trainings become, and of their folders; one that works with and without its guides is two."""
+    names = [(job, name) for job in trainings for name, _ in methods_of(job.method, job.config.train.model)]
+    return [found for job, name in names for found in (name, job.name.replace(job.method, name, 1))]
 
 
 def given_weights(config: Config) -> dict[str, Path]:

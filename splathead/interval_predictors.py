@@ -34,8 +34,8 @@ def interval_predictors(config: Config, predictors: Sequence[Predictor], limit: 
     """
     settings = config.train.interval
     if not config.finished_only:
-        check_methods(KEY, settings.methods, [predictor.name for predictor in predictors])
-    by_method = {name: [p for p in predictors if p.name == name] for name in settings.methods}
+        check_methods(KEY, settings.methods, [name for found in predictors for name in (found.name, found.method)])
+    by_method = {name: [p for p in predictors if p.is_called(name)] for name in settings.methods}
     notes = [f"{name}{INTERVAL}: left out, {name} is not trained" for name, found in by_method.items() if not found]
     samples = list_samples(config, 5, splits=("train",), limit=limit) if input_stage(config) == 5 else []
     always = settings.max_violation >= 1 and settings.operator not in FITTED

@@ -41,10 +41,10 @@ def multiview_predictors(config: Config, predictors: Sequence[Predictor]) -> lis
     ValueError for a method that is not there (with ``finished_only`` its training may follow: it is left out).
     """
     if not config.finished_only:
-        check_methods(KEY, config.train.multiview, [predictor.name for predictor in predictors])
+        check_methods(KEY, config.train.multiview, [name for found in predictors for name in (found.name, found.method)])
     found = []
     for name in config.train.multiview:
-        for base in (predictor for predictor in predictors if predictor.name == name):
+        for base in (predictor for predictor in predictors if predictor.is_called(name)):
             found.append(_derived(config, base, FUSED, _make_fused))
             if base.is_network:
                 found.append(_derived(config, base, PREDICTED_AGAIN, _make_again))

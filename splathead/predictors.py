@@ -60,6 +60,10 @@ class Predictor:
         """Its method's name in results; ``method`` is its folder's, in a study ``<name>-<target>[+seed<n>]``."""
         return self.settings.get("method", self.method)
 
+    def is_called(self, name: str) -> bool:
+        """Whether a configuration's ``name`` means it: its method, in a study every target and seed of it, or its folder."""
+        return name in (self.name, self.method)
+
     def derived(self, suffix: str) -> str:
         """Folder of a method that is made of this one and has ``suffix`` added to its name."""
         return self.method.replace(self.name, self.name + suffix, 1)

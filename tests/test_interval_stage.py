@@ -163,6 +163,11 @@ def test_names_follow_their_methods_in_a_study_and_in_tables(config):
     (found,), notes = interval_predictors(config, [base])
     assert found.method == "unet_interval-surface+seed1" and found.settings["method"] == "unet_interval" and not notes
     assert found.settings["target"] == "surface" and found.fit is not None
+    config.train.interval.methods = ["unet-surface+seed1"]  # its folder: this training alone
+    assert [p.method for p in interval_predictors(config, [base])[0]] == [found.method]
+    config.train.interval.methods = ["unet-surface"]
+    with pytest.raises(ValueError, match="unet-surface.*unet-surface\\+seed1"):
+        interval_predictors(config, [base])
     assert method_label("unet_interval") == "UNet, in intervals"
     assert method_order("unet") < method_order("unet_interval") < method_order("unet_long")
     config.finished_only, config.train.interval.methods = True, ["srresnet"]

@@ -23,7 +23,7 @@ OURS = "splathead"
 """Compared with every other network of its input track; its variants, whose names start so, with it"""
 LONG = "_long"
 """Ends the names of networks that differ from another in a longer schedule alone"""
-COMPARED = ("variational", "dornet_nyu")
+COMPARED = ("bilinear_offset", "variational", "dornet_nyu")
 PAIRED_METRICS = {
     "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",
     "f_score_auc",
