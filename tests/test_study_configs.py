@@ -50,12 +50,14 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     essential = {
         f"{m}-{t}" for m in ("unet", "srresnet", "edsr", "swinir", "splathead", "unet_guided") for t in ("surface", "render")
     }
-    assert len(names) == 44 and set(names[:12]) == essential
+    assert len(names) == 45 and set(names[:12]) == essential
     assert all(len([n for n in names if n.startswith(f"{m}-")]) == 6 for m in ("unet", "splathead"))  # three seeds
     ours = {job.method: job.config.train for job in jobs if job.method.startswith("splathead")}
-    long = {"splathead_long", "splathead_fits", "splathead_mix"}
+    longest = {"splathead_longest", "splathead_mix", "splathead_fits"}
+    long = {"splathead_long", *longest}
     assert {train.steps for method, train in ours.items() if method not in long} == {config.train.steps}
-    assert {ours[method].steps for method in long} == {job.config.train.steps for job in jobs if job.method == "unet_long"}
+    assert len({ours[method].steps for method in longest}) == 1  # they differ in their data alone
+    assert {ours["splathead_long"].steps} == {job.config.train.steps for job in jobs if job.method == "unet_long"}
     assert names[-3:] == ["sgnet-surface", "sgnet-render", "unet_long-surface"]
     assert {job.config.train.max_seconds for job in jobs} == {0.0, 150.0}
     assert all((job.method == "sgnet") == (job.config.train.max_seconds > 0) for job in jobs)
@@ -79,9 +81,10 @@ def test_two_of_the_studys_fits_are_kept_from_most_networks_and_tested_on():
     assert config.train.weights == "runs/paper/06_train_depth_sr" and not config.trainings
     assert paper.evaluate.fits == seen
     trains = {job.name: job.config.train for job in study_jobs(paper, Path("runs"))}
-    assert {name for name, train in trains.items() if train.fits != seen} == {"splathead_fits-surface", "splathead_mix-surface"}
-    long, more = trains["splathead_long-surface"], trains["splathead_fits-surface"]
-    assert more == replace(long, method="splathead_fits", fits=seen + unseen)
+    assert {name for name, train in trains.items() if train.fits != seen} == {"splathead_fits-surface"}
+    longest, mixture, more = (trains[f"splathead_{name}-surface"] for name in ("longest", "mix", "fits"))
+    assert mixture == replace(longest, method="splathead_mix", lr_mixture=mixture.lr_mixture) and mixture.lr_mixture
+    assert more == replace(mixture, method="splathead_fits", fits=seen + unseen)
 
 
 def test_fits_of_the_scan_are_several_subjects_of_one_person(shared_data):

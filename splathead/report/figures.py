@@ -39,6 +39,7 @@ METHOD_COLOURS = {
     "splathead_code_range_guided": "#a6761d", "splathead_bicubic": "#7f7f00", "splathead_bicubic_guided": "#7f7f00",
     "splathead_norgb": "#b2df8a", "splathead_norgb_guided": "#b2df8a", "splathead_fits": "#a65628",
     "splathead_fits_guided": "#a65628", "splathead_long": "#66a61e", "splathead_long_guided": "#66a61e",
+    "splathead_longest": "#1b7837", "splathead_longest_guided": "#1b7837",
     CEILING: "#777777",
 }  # fmt: skip
 LINE_STYLES = {
@@ -46,7 +47,7 @@ LINE_STYLES = {
     "unet_long": "-.", "dornet_nyu": "-.", "unet_guided": ":", "unet_shape": "-.", "unet_guided_shape": ":",
     "splathead_guided": "--", "splathead_depth": "-.", "splathead_mix": "-.", "splathead_mix_guided": ":",
     "splathead_code_range_guided": "--", "splathead_bicubic_guided": "--", "splathead_norgb_guided": "--",
-    "splathead_fits_guided": "--", "splathead_long_guided": "--",
+    "splathead_fits_guided": "--", "splathead_long_guided": "--", "splathead_longest_guided": "--",
 }  # fmt: skip
 """Variants of a network have its colour and another line"""
 OTHER_COLOURS = ("#7a5195", "#003f5c", "#bc5090", "#58508d")
