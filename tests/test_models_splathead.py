@@ -61,14 +61,122 @@ def test_every_scale_and_size_with_the_same_weights(scale, height, width):
     assert depth.shape == (2, 1, height * scale, width * scale) and torch.isfinite(depth).all()
 
 
+def spline_tap_by_tap(x, scale):
+    """Cubic B-spline enlargement as sums of five shifted copies, the last of each axis repeated."""
+    for axis in (2, 3):
+        size, phases = x.shape[axis], []
+        for phase in range(scale):
+            total = 0
+            for offset in range(-2, 3):
+                d = abs((phase + 0.5) / scale - 0.5 - offset)
+                weight = 2 / 3 - d**2 + d**3 / 2 if d < 1 else max(2 - d, 0) ** 3 / 6
+                total = total + weight * x.index_select(axis, (torch.arange(size) + offset).clamp(0, size - 1))
+            phases.append(total)
+        x = torch.stack(phases, dim=axis + 1).flatten(axis, axis + 1)
+    return x
+
+
+def plainly(net, lr, guides):
+    """Depth and scale as the module's text says, layer by layer, with no thought of speed."""
+    scale, (height, width) = net.architecture.scale, lr.shape[-2:]
+    right, below = -width % 8, -height % 8
+    low = F.pad(lr, (0, right, 0, below), mode="replicate")
+    guides = F.pad(guides, (0, right * scale, 0, below * scale))
+    edge = F.pad(low, (1, 1, 1, 1), mode="replicate")
+    features = [low - 0.5]
+    for reach, part in ((1, 1), (3, 3), (9, 10)):
+        mean = F.avg_pool2d(F.pad(low, (reach,) * 4, mode="replicate"), 2 * reach + 1, stride=1)
+        features.append(((low - mean) * CODE_STEPS / part).clamp(-16, 16))
+    features.append(((edge[..., 1:-1, 2:] - edge[..., 1:-1, :-2]) * CODE_STEPS / 8).clamp(-16, 16))
+    features.append(((edge[..., 2:, 1:-1] - edge[..., :-2, 1:-1]) * CODE_STEPS / 8).clamp(-16, 16))
+    x = net.stem(torch.cat([*features, F.avg_pool2d(guides[:, :1], scale)], dim=1))
+
+    def gated(layers, seen, x):
+        found = layers.widen(F.silu(layers.embed(seen)))
+        return found * torch.sigmoid(layers.confidence_of_guides(found) + layers.confidence_of_depth(x))
+
+    if net.low_guides is not None:
+        x = x + net.merge(gated(net.low_guides, F.avg_pool2d(guides[:, 1:], scale), x))
+    skips = []
+    for blocks, down in zip(net.encoder, net.down):
+        skips.append(blocks(x))
+        x = down(skips[-1])
+    x = net.middle(x)
+    for up, blocks, skip in zip(reversed(net.up), reversed(net.decoder), reversed(skips)):
+        x = blocks(skip + F.interpolate(up(x), scale_factor=2, mode="bilinear"))
+    refined = low + net.low_output(x) / CODE_STEPS
+    bicubic, spline = F.interpolate(refined, scale_factor=scale, mode="bicubic"), spline_tap_by_tap(refined, scale)
+    limit = MAX_SMOOTHING / CODE_STEPS
+    limited = bicubic - (bicubic - spline).clamp(-limit, limit)
+    x = F.interpolate(net.to_high(x), scale_factor=scale, mode="bilinear") + net.high_cover(guides[:, :1])
+    if net.high_guides is not None:
+        x = x + gated(net.high_guides, guides[:, 1:], x)
+    output = net.high_output(F.silu(net.high_second(F.silu(net.high_first(F.silu(x))))))
+    depth = {"bicubic": bicubic, "spline": spline, "limited": limited}[net.architecture.base] + output[:, :1] / CODE_STEPS
+    highest = low.flatten(1).max(1).values.clamp_min(1.0) + net.architecture.output_margin
+    depth = torch.minimum(depth.clamp_min(-net.architecture.output_margin), highest[:, None, None, None])
+    return (part[..., : height * scale, : width * scale] for part in (depth, output[:, 1:].clamp(-6, 6)))
+
+
+@pytest.mark.parametrize(
+    ("scale", "height", "width", "options"),
+    [
+        (4, 24, 40, {"base": "limited"}),
+        (3, 13, 20, {"base": "spline"}),
+        (2, 16, 9, {"guides": ("cover",)}),
+        (1, 8, 8, {"base": "limited"}),
+    ],
+)
+def test_function_and_gradients_are_the_plain_ones(scale, height, width, options):
+    net = network(scale, **options)
+    lr, guides = inputs(scale, height, width)
+    guides = guides[:, : net.guide_channels]
+    gradients = []
+    for depth, log_scale in (plainly(net, lr, guides), net(lr, guides, with_scale=True)):
+        gradients.append((depth, log_scale))
+        loss = depth.square().mean() + log_scale.square().mean()
+        gradients.append(torch.autograd.grad(loss, list(net.parameters())))
+    (expected, expected_scale), expected_gradients, (depth, log_scale), found_gradients = gradients
+    torch.testing.assert_close(depth, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(log_scale, expected_scale, rtol=1e-4, atol=1e-4)
+    for found, wanted in zip(found_gradients, expected_gradients):
+        assert (found - wanted).norm() <= 1e-3 * wanted.norm()
+    with torch.no_grad():
+        torch.testing.assert_close(net(lr, guides), expected, rtol=0, atol=1e-6)
+
+
+def test_a_copy_in_half_precision():
+    lr, guides = inputs()
+    net = network(base="limited")
+    half = net.in_half(torch.bfloat16)
+    assert {p.dtype for p in net.parameters()} == {torch.float32} and half.stem.weight.dtype == torch.bfloat16
+    assert half.low_output.weight.dtype == half.high_output.weight.dtype == torch.float32
+    with torch.no_grad():
+        expected, (depth, log_scale) = net(lr, guides), half(lr, guides, with_scale=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = net(lr, guides)
+        base = network(trained=False).in_half(torch.bfloat16)(lr, guides)
+    assert depth.dtype == log_scale.dtype == torch.float32
+    assert (depth - expected).abs().max() <= 2 * (cast - expected).abs().max() < 2 / CODE_STEPS
+    torch.testing.assert_close(base, F.interpolate(lr, scale_factor=4, mode="bicubic").clamp(-0.5, 1.5))
+
+
+def test_what_is_kept_between_calls_suits_training_after_inference():
+    net, (lr, guides) = network(base="spline"), inputs(height=8, width=32)
+    with torch.inference_mode():
+        net(lr, guides)
+    net(lr, guides).mean().backward()
+    assert net.low_output.weight.grad.abs().max() > 0
+
+
 def test_guides_that_are_missing_change_nothing():
     lr, guides = inputs()
     made, missing = network(), guides.clone()
     missing[:, 1:] = 0
     with torch.no_grad():
-        features = made.low_guides(F.avg_pool2d(missing[:, 1:], 4), torch.rand(2, 8, 24, 40))
+        found, _ = made.low_guides(F.avg_pool2d(missing[:, 1:], 4), torch.rand(2, 8, 24, 40))
         without, with_guides = made(lr, missing), made(lr, guides)
-    assert not features.any() and (without - with_guides).abs().max() > 1e-3
+    assert not found.any() and (without - with_guides).abs().max() > 1e-3
 
 
 def test_guides_are_left_out_at_random_in_training_only():

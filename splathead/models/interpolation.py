@@ -7,6 +7,8 @@ first (``splathead.maps.fill.extend_depth``), otherwise the empty code 0 bleeds 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -37,17 +39,25 @@ def upsample_spline(
     """Enlarge by a whole factor with the cubic B-spline as kernel: twice differentiable, never above or below its samples.
 
     Constants and ramps stay exact; finer structure is smoothed, for the kernel does not interpolate. The border is repeated.
+    Two products with matrices that are kept: making the weights anew is 16 small operations and a copy from the CPU at every
+    call, and copies from pageable memory cannot be captured in a CUDA graph.
     """
+    rows, columns = (_spline_matrix(size, scale, x.device, x.dtype) for size in x.shape[-2:])
+    return rows @ (x @ columns.T)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # else whoever comes first decides whether training can use it
+def _spline_matrix(size: int, scale: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[size * scale, size]: weights of the samples in each place of one enlarged axis."""
     phases = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
     distance = (phases[:, None] - torch.arange(-2, 3, dtype=torch.float64)).abs()
     near, far = 2 / 3 - distance**2 + distance**3 / 2, (2 - distance).clamp_min(0) ** 3 / 6
-    weights = torch.where(distance < 1, near, far).to(x.device, x.dtype)  # [scale, 5]
-    for axis in (-1, -2):
-        moved = x.transpose(axis, -1)
-        padded = F.pad(moved, (2, 2, 0, 0), mode="replicate")
-        taps = padded.unfold(-1, 5, 1)  # [..., n, 5]
-        x = (taps @ weights.T).flatten(-2).transpose(axis, -1)
-    return x
+    weights = torch.where(distance < 1, near, far)  # [scale, 5]
+    places = torch.arange(size * scale)[:, None]
+    samples = (places // scale + torch.arange(-2, 3)).clamp(0, size - 1)
+    matrix = torch.zeros(size * scale, size, dtype=torch.float64)
+    return matrix.scatter_add_(1, samples, weights.repeat(size, 1)).to(device, dtype)
 
 
 def upsample_depth(depth01: np.ndarray, scale: int, mode: str) -> np.ndarray:

@@ -61,15 +61,24 @@ def exact_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
     A matrix product for all taps at once, then shifted sums: neither uses TF32, as cuDNN's convolutions may, and for few
     output channels it is several times faster than they are in full precision.
     """
-    batch, _, height, width = features.shape
-    weight = convolution.weight.flip(2, 3)  # [out, in, k, k]; folding scatters, so taps are mirrored
-    out, _, k, _ = weight.shape
-    taps = weight.permute(0, 2, 3, 1).reshape(out * k * k, -1)
+    batch, channels, height, width = features.shape
+    out, _, k, _ = convolution.weight.shape
+    taps = convolution.weight.permute(0, 2, 3, 1).reshape(out, k * k, channels).flip(1)  # folding scatters, so mirrored
+    taps = taps.reshape(out * k * k, channels).expand(batch, -1, -1)
     with torch.autocast(features.device.type, enabled=False):
-        pixels = features.float().permute(0, 2, 3, 1).reshape(batch, height * width, -1)
-        products = (pixels @ taps.T).transpose(1, 2)  # [B, out * k^2, H W]
+        products = torch.bmm(taps, features.float().flatten(2))  # [B, out * k^2, H W], as fold wants it
         summed = F.fold(products, (height, width), k, padding=k // 2)
         return summed + convolution.bias[:, None, None]
+
+
+def pixelwise(convolution: nn.Conv2d, features: Tensor) -> Tensor:
+    """A 1x1 convolution as a matrix product, which adds the bias on the way; PyTorch adds it after cuDNN in a pass of its own.
+
+    Features are best in ``channels_last``, where pixels are the rows of a matrix. In float32 it uses no TF32.
+    """
+    batch, channels, height, width = features.shape
+    rows = F.linear(features.permute(0, 2, 3, 1).reshape(-1, channels), convolution.weight.flatten(1), convolution.bias)
+    return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 def interpolated_base(lr_depth01: Tensor, scale: int, base: str) -> Tensor:

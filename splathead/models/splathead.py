@@ -20,6 +20,7 @@ The network also predicts the scale b of its own error (Laplace distribution), s
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 
 from splathead.guides import GUIDE_CHANNELS, OF_INPUT, guide_channels
 from splathead.models.interpolation import upsample, upsample_spline
-from splathead.models.pixel_shuffle import exact_convolution
+from splathead.models.pixel_shuffle import exact_convolution, pixelwise
 from splathead.models.sgnet_blocks import check_guides
 from splathead.training.losses import CODE_STEPS
 
@@ -38,7 +39,11 @@ BASES = ("bicubic", "spline", "limited")
 MAX_SMOOTHING = 0.25
 """Base ``limited``: code steps by which bicubic enlargement may be moved towards the spline's. Bicubic interpolation shows the
 last hundredths of a step of every input pixel as a lattice on smooth skin; at jumps the spline is millimetres off."""
-LOW_CHANNELS = 7
+REACHES = (1, 3, 9)
+"""Pixels on each side over which low-resolution depth is averaged for the input features"""
+BAND_WEIGHTS = (CODE_STEPS, CODE_STEPS / 3, CODE_STEPS / 10, CODE_STEPS / 8, CODE_STEPS / 8)
+"""Of the differences to these averages and of the slopes along x and y"""
+LOW_CHANNELS = 1 + len(BAND_WEIGHTS) + 1
 """Input features made of low-resolution depth and cover, see :meth:`SplatHead.low_features`"""
 STEP = 8
 """Low-resolution sides are padded to multiples of this: the trunk halves them three times"""
@@ -102,7 +107,7 @@ class _Block(nn.Module):
 
 
 class _GatedGuides(nn.Module):
-    """Features of guides times a confidence in 0..1 that sees them and the depth's features; zero where guides are."""
+    """Features of guides, zero where they are, and the confidence in 0..1 to multiply with: it sees them and the depth's."""
 
     def __init__(self, guides: int, inner: int, features: int) -> None:
         super().__init__()
@@ -111,9 +116,10 @@ class _GatedGuides(nn.Module):
         self.confidence_of_guides = nn.Conv2d(inner, inner, 1)
         self.confidence_of_depth = nn.Conv2d(features, inner, 1, bias=False)
 
-    def forward(self, guides: Tensor, features: Tensor) -> Tensor:
+    def forward(self, guides: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         found = self.widen(F.silu(self.embed(guides)))
-        return found * torch.sigmoid(self.confidence_of_guides(found) + self.confidence_of_depth(features))
+        confidence = pixelwise(self.confidence_of_guides, found) + pixelwise(self.confidence_of_depth, features)
+        return found, torch.sigmoid(confidence)
 
 
 class SplatHead(nn.Module):
@@ -127,6 +133,7 @@ class SplatHead(nn.Module):
         w, high = architecture.widths, architecture.high_width
         self.guide_channels = guide_channels(architecture.guides)
         others = self.guide_channels - 1
+        self.register_buffer("band_weights", torch.tensor(BAND_WEIGHTS)[:, None, None], persistent=False)
         self.stem = nn.Conv2d(LOW_CHANNELS, w[0], 3, padding=1)
         self.low_guides = _GatedGuides(others, w[0], w[0]) if others else None
         self.merge = nn.Conv2d(w[0], w[0], 1, bias=False) if others else None
@@ -161,20 +168,19 @@ class SplatHead(nn.Module):
         height, width = lr_depth01.shape[-2:]
         scale, margin = self.architecture.scale, self.architecture.output_margin
         guides = self._dropped(guides)
+        low, wide = lr_depth01.float(), guides
         padding = (0, -width % STEP, 0, -height % STEP)
-        low, wide = F.pad(lr_depth01.float(), padding, mode="replicate"), F.pad(guides, [p * scale for p in padding])
+        if any(padding):  # also of nothing it copies
+            low, wide = F.pad(low, padding, mode="replicate"), F.pad(wide, [p * scale for p in padding])
         features = self.trunk(low, wide)
         with torch.autocast(lr_depth01.device.type, enabled=False):
-            refined = low + exact_convolution(self.low_output, features) / CODE_STEPS
+            refined = torch.add(low, exact_convolution(self.low_output, features), alpha=1 / CODE_STEPS)
             base = self.enlarged(refined)
         detail = self.high_features(features, wide)
         with torch.autocast(lr_depth01.device.type, enabled=False):
-            weight = self.high_output.weight[:, :, 0, 0]
-            residual, log_scale = (
-                (detail.float() * weight[i][:, None, None]).sum(1, keepdim=True) + self.high_output.bias[i] for i in (0, 1)
-            )
+            residual, log_scale = pixelwise(self.high_output, detail.float()).split(1, dim=1)
             highest = low.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1.0) + margin
-            depth = torch.minimum((base + residual / CODE_STEPS).clamp_min(-margin), highest)
+            depth = torch.minimum(torch.add(base, residual, alpha=1 / CODE_STEPS).clamp_min(-margin), highest)
             depth = depth[..., : height * scale, : width * scale]
             if not with_scale:
                 return depth
@@ -191,21 +197,28 @@ class SplatHead(nn.Module):
         limit = MAX_SMOOTHING / CODE_STEPS
         return bicubic - (bicubic - upsample_spline(refined, scale)).clamp(-limit, limit)
 
-    def low_features(self, low: Tensor, cover: Tensor) -> Tensor:
+    def low_features(
+        self,
+        low: Tensor,  # [B, 1, h, w] float32
+        cover: Tensor,  # [B, 1, h, w]
+    ) -> Tensor:
         """[B, LOW_CHANNELS, h, w]: depth, what smoothing takes from it at three scales, its slopes in code steps, cover.
 
         In float32: a code step, 1/254 of the range, has only two digits of its own in half precision.
         """
         with torch.autocast(low.device.type, enabled=False):
-            padded = F.pad(low, (1, 1, 1, 1), mode="replicate")
-            slope_x = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) * (CODE_STEPS / 8)
-            slope_y = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) * (CODE_STEPS / 8)
-            bands = [low - 0.5]
-            for reach, weight in ((1, CODE_STEPS), (3, CODE_STEPS / 3), (9, CODE_STEPS / 10)):
-                wide = F.pad(low, (reach,) * 4, mode="replicate")
-                bands.append((low - F.avg_pool2d(wide, 2 * reach + 1, stride=1)) * weight)
-            limited = [band.clamp(-16, 16) for band in (*bands[1:], slope_x, slope_y)]
-            return torch.cat([bands[0], *limited, F.avg_pool2d(cover, self.architecture.scale)], dim=1)
+            margin = max(REACHES)
+            padded = F.pad(low, (margin,) * 4, mode="replicate")
+            means = [F.avg_pool2d(padded, 2 * reach + 1, stride=1) for reach in REACHES]
+
+            def middle(x: Tensor, down: int = 0, right: int = 0) -> Tensor:
+                top, left = ((large - small) // 2 for large, small in zip(x.shape[-2:], low.shape[-2:]))
+                return x[..., top + down :, left + right :][..., : low.shape[-2], : low.shape[-1]]
+
+            ahead = torch.cat([*[low] * len(means), middle(padded, 0, 1), middle(padded, 1, 0)], dim=1)
+            behind = torch.cat([*map(middle, means), middle(padded, 0, -1), middle(padded, -1, 0)], dim=1)
+            limited = ((ahead - behind) * self.band_weights).clamp(-16, 16)
+            return torch.cat([low - 0.5, limited, cover], dim=1)
 
     def trunk(
         self,
@@ -213,28 +226,40 @@ class SplatHead(nn.Module):
         guides: Tensor,  # [B, C, H, W] float32, cover first
     ) -> Tensor:  # [B, widths[0], h, w]
         """Features at the input's resolution; may run in half precision."""
-        inputs = self.low_features(low, guides[:, :1]).contiguous(memory_format=torch.channels_last)
-        x = self.stem(inputs)
+        means = F.avg_pool2d(guides, self.architecture.scale)
+        x = self.stem(self._for_layers(self.low_features(low, means[:, :1])))
         if self.low_guides is not None:
-            x = x + self.merge(self.low_guides(F.avg_pool2d(guides[:, 1:], self.architecture.scale), x))
+            found, confidence = self.low_guides(self._for_layers(means[:, 1:]), x)
+            x = x + pixelwise(self.merge, found * confidence)
         skips = []
         for blocks, down in zip(self.encoder, self.down):
             skips.append(blocks(x))
             x = down(skips[-1])
         x = self.middle(x)
         for up, blocks, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips)):
-            x = blocks(skip + F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False))
+            x = blocks(skip + F.interpolate(pixelwise(up, x), scale_factor=2, mode="bilinear", align_corners=False))
         return x
 
     def high_features(self, features: Tensor, guides: Tensor) -> Tensor:
         """[B, high_width, H, W]: the trunk's features, enlarged, with the guides at full resolution."""
         scale = self.architecture.scale
-        x = F.interpolate(self.to_high(features), scale_factor=scale, mode="bilinear", align_corners=False)
-        guides = guides.contiguous(memory_format=torch.channels_last)
-        x = x + self.high_cover(guides[:, :1])
+        x = F.interpolate(pixelwise(self.to_high, features), scale_factor=scale, mode="bilinear", align_corners=False)
+        x = x + self.high_cover(self._for_layers(guides[:, :1]))
         if self.high_guides is not None:
-            x = x + self.high_guides(guides[:, 1:], x)
+            x = torch.addcmul(x, *self.high_guides(self._for_layers(guides[:, 1:]), x))
         return F.silu(self.high_second(F.silu(self.high_first(F.silu(x)))))
+
+    def _for_layers(self, x: Tensor) -> Tensor:
+        """Inputs in the layers' memory format and precision, at one go."""
+        return x.to(dtype=self.stem.weight.dtype, memory_format=torch.channels_last)
+
+    def in_half(self, dtype: torch.dtype = torch.float16) -> SplatHead:
+        """A copy to predict with in half precision, all but base and tail: autocast would cast every weight at every call."""
+        made = copy.deepcopy(self)
+        for layer in made.modules():
+            if isinstance(layer, nn.Conv2d) and layer not in (made.low_output, made.high_output):
+                layer.to(dtype)
+        return made.requires_grad_(False).eval()
 
     def _dropped(self, guides: Tensor) -> Tensor:
         """Training: guides with some left out, drawn from torch's generator on the CPU, which checkpoints keep."""
