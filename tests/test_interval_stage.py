@@ -166,7 +166,7 @@ def test_names_follow_their_methods_in_a_study_and_in_tables(config):
     config.train.interval.methods = ["unet-surface+seed1"]  # its folder: this training alone
     assert [p.method for p in interval_predictors(config, [base])[0]] == [found.method]
     config.train.interval.methods = ["unet-surface"]
-    with pytest.raises(ValueError, match="unet-surface.*unet-surface\\+seed1"):
+    with pytest.raises(ValueError, match=r"unet-surface.*unet-surface\+seed1"):
         interval_predictors(config, [base])
     assert method_label("unet_interval") == "UNet, in intervals"
     assert method_order("unet") < method_order("unet_interval") < method_order("unet_long")
