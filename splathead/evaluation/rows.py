@@ -23,6 +23,8 @@ OURS = "splathead"
 """Compared with every other network of its input track; its variants, whose names start so, with it"""
 LONG = "_long"
 """Ends the names of networks that differ from another in a longer schedule alone"""
+LONGEST, MORE_DATA = OURS + "_longest", (OURS + "_mix", OURS + "_fits")
+"""Ours with the longest schedule, and what differs from it in the data that it was trained on alone"""
 COMPARED = ("bilinear_offset", "variational", "dornet_nyu")
 PAIRED_METRICS = {
     "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",
@@ -123,14 +125,16 @@ def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str
 
 def _are_rivals(method: Method, other: Method) -> bool:
     """Whether ``method`` is our network and ``other`` somebody's in the same input track, or a variant of ours and ours (also
-    with the long schedule, which some variants have), or both are networks' long schedules."""
+    with the long schedule, which some variants have), or both are networks' long schedules, or differ in their data alone."""
     if not method.name.startswith(OURS) or not other.is_network or other.track != method.track:
         return False
     theirs = not other.name.startswith(OURS)
     if method.name in (OURS, OURS + GUIDED):
         return theirs
-    both_long = method.name.removesuffix(GUIDED).endswith(LONG) and other.name.endswith(LONG)
-    return other.name.removesuffix(GUIDED) in (OURS, OURS + LONG) or (theirs and both_long)
+    ours, others = method.name.removesuffix(GUIDED), other.name.removesuffix(GUIDED)
+    both_long = ours.endswith(LONG) and other.name.endswith(LONG)
+    wanted = (OURS, OURS + LONG, LONGEST) if ours in MORE_DATA else (OURS, OURS + LONG)
+    return others in wanted or (theirs and both_long)
 
 
 def _grouped(sheets: Iterable[ScoreSheet], keys: Sequence[ScoreKey]) -> dict[tuple[str, ...], dict[str, _Scores]]:

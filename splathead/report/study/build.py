@@ -10,13 +10,16 @@ from splathead.report.claims import claims_csv, claims_table, judge_all
 from splathead.report.figures import save_figure
 from splathead.report.study.ablation_tables import ablation_tables
 from splathead.report.study.data import Study
+from splathead.report.study.ladder import ladder_table
 from splathead.report.study.main_tables import detailed_tables, main_tables
 from splathead.report.study.matrix_figures import FIGURES, study_figures
 from splathead.report.study.numbers import numbers, numbers_tex, used_macros
 from splathead.report.tables import Table
 from splathead.report.typeset import latex, markdown
 
-README_TABLES = ("error_budget", "main_surface", "main_render", "cost", "cross_causes", "normals", "f_audit", "claims")
+README_TABLES = (
+    "error_budget", "main_surface", "main_render", "ladder", "cost", "cross_causes", "normals", "f_audit", "claims",
+)  # fmt: skip
 README_FIGURES = ("error_budget", "f_curves")
 PAPER_TEX = "main.tex"
 PAPER_NAME = "paper"
@@ -24,7 +27,9 @@ PAPER_NAME = "paper"
 
 def study_tables(study: Study) -> list[Table]:
     """Every table of the paper that the results can fill; the details of the main comparison come last."""
-    return [*main_tables(study), *ablation_tables(study), claims_table(judge_all(study)), *detailed_tables(study)]
+    ladder = [table] if (table := ladder_table(study)) else []
+    ablations = [*ladder, *ablation_tables(study)]
+    return [*main_tables(study), *ablations, claims_table(judge_all(study)), *detailed_tables(study)]
 
 
 def build_study(study: Study, config: Config, eval_folder: Path, folder: Path) -> list[Path]:
