@@ -133,7 +133,7 @@ def _are_rivals(method: Method, other: Method) -> bool:
         return theirs
     ours, others = method.name.removesuffix(GUIDED), other.name.removesuffix(GUIDED)
     both_long = ours.endswith(LONG) and other.name.endswith(LONG)
-    wanted = (OURS, OURS + LONG, LONGEST) if ours in MORE_DATA else (OURS, OURS + LONG)
+    wanted = (OURS, OURS + LONG, *((LONGEST, *MORE_DATA) if ours in MORE_DATA else ()))
     return others in wanted or (theirs and both_long)
 
 
