@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from conftest import REPOSITORY
 from synthetic_run import result_rows
 from synthetic_study import write_study
 
@@ -138,3 +139,10 @@ def test_a_studys_tables_and_figures_are_made_of_published_rows_alone(tmp_path):
     assert [latex(table) for table in study_tables(thin)] == [latex(table) for table in study_tables(study)]
     assert study_figures(thin).keys() == study_figures(study).keys()
     assert sum(map(len, thin.kinds.values())) < sum(map(len, study.kinds.values()))
+
+
+def test_nothing_is_committed_of_the_study_that_publishing_leaves_out():
+    files = [(path, path.stem.removeprefix("paper_")) for path in (REPOSITORY / "eval").glob("paper_*.csv")]
+    for path, name in files:
+        rows = Results(tuple(read_results(path)))
+        assert len(published_rows(kind_of(name), rows)) == len(rows), f"{path}: run publish_file({kind_of(name)!r}, ...) on it"
