@@ -95,7 +95,7 @@ class ReportConfig:
     out: str = ""
     """folder for tables/ and figures/ with from_eval; empty = the current folder"""
     publish: bool = False
-    """also copy the run's result files to eval/<name>_*.csv"""
+    """also write the run's results, without rows that nothing reads, to eval/<name>_*.csv"""
     readme: str = ""
     """also write the main tables into this Markdown file, between two markers"""
     readme_block: str = "results"

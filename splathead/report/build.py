@@ -14,6 +14,7 @@ from splathead.report.data import RESULT_FILES, Results, load_results, method_la
 from splathead.report.figures import all_figures, inline_svg, save_figure
 from splathead.report.html import Page, build_page
 from splathead.report.panels import ViewMaps, available_methods, choose_samples, load_view, nice_error_range
+from splathead.report.publishing import publish_file
 from splathead.report.table_set import all_tables
 from splathead.report.tables import Table
 from splathead.report.typeset import latex, markdown
@@ -96,11 +97,11 @@ def build_from_eval(config: Config, eval_folder: Path, folder: Path) -> list[Pat
 
 
 def publish(config: Config, eval_folder: Path) -> list[Path]:
-    """Copy the run's results to ``<eval_folder>/<config.name>_<kind>.csv``.
+    """Write the run's results to ``<eval_folder>/<config.name>_<kind>.csv``, without the rows that nothing reads
+    (:mod:`splathead.report.publishing` says which).
 
     The first time, ``<eval_folder>/splits.json`` records the run's split with the SHA-256 of its test meshes; results
-    of another split or of other meshes are refused afterwards. Of a study that pools data sets, only the methods' own depth
-    errors inside, all views, are published for each of them too: the files would otherwise be three times as large.
+    of another split or of other meshes are refused afterwards.
     """
     files = run_files(config)
     if not files:
@@ -109,17 +110,8 @@ def publish(config: Config, eval_folder: Path) -> list[Path]:
     infos = [subject_info(config, name) for name in list_subjects(config)]
     freeze_splits(Path(eval_folder) / "splits.json", config.name, infos)
     for kind, paths in files.items():
-        results = load_results({kind: paths})
-        rows = without_parts(results).rows
-        if kind == "depth":
-            pooled = set(rows)
-            rows += tuple(row for row in results.rows if row not in pooled and _is_own_error_inside(row))
-        write_results(targets[kind], rows)
+        publish_file(kind, paths, targets[kind])
     return list(targets.values())
-
-
-def _is_own_error_inside(row: ResultRow) -> bool:
-    return row.zone == "interior" and row.views == "all" and not row.method_b
 
 
 def update_readme(path: Path, results: Results, name: str, block: str = README_BLOCK) -> None:

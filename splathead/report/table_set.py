@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from splathead.report.data import CEILING, TARGET_NAMES, Results, method_label, split_by_scale
-from splathead.report.tables import Column, Table, build_table, f_thresholds
-from splathead.results import parse_threshold
+from splathead.report.tables import Column, Table, area_thresholds, build_table, f_thresholds
 
 DIFFERENCE_BASES = ("bilinear", "bilinear_offset")
 VIEW_NAMES = {"all": "all views", "near_frontal": "near-frontal views"}
@@ -53,7 +52,7 @@ def surface_table(results: Results, target: str) -> Table | None:
     auc = [row.threshold for row in chosen.where(metric="f_score_auc", zone="full").rows]
     columns.append(Column("f_score_auc", "full", auc[0] if auc else "", label="area under F"))
     for metric in ("precision", "recall"):
-        columns += [Column(metric, "full", text) for text in f_thresholds(chosen) if parse_threshold(text)[0] in (0.5, 1.0)]
+        columns += [Column(metric, "full", text) for text in area_thresholds(chosen)]
     note = (
         "Exact distances from points to triangles, no alignment. Precision is over predicted vertices, recall over the "
         "visible true surface. The true depth map, triangulated, shows what the pixel grid allows."

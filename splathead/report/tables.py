@@ -201,3 +201,8 @@ def f_thresholds(results: Results) -> list[str]:
         if values:
             return [f"{value:.6g}{unit}" for value in values]
     return []
+
+
+def area_thresholds(results: Results) -> list[str]:
+    """Thresholds at which tables show precision and recall: two of the F-score's."""
+    return [text for text in f_thresholds(results) if parse_threshold(text)[0] in (0.5, 1.0)]
