@@ -304,9 +304,10 @@ def test_views_of_the_inside_are_left_out_of_the_mesh_and_no_others(tmp_path):
     face = gaussians.select(gaussians.means[:, 2] > 0)  # a mask without a back of the head
     save_gaussians_ply(tmp_path / "mask.ply", face)
     options = {**SPLATS, "views": 8}
-    lines = enhance(tmp_path / "mask.ply", tmp_path / "out", EnhanceOptions(**options))["understood"]
-    (note,) = [line for line in lines if "left out of the mesh" in line]
+    record = enhance(tmp_path / "mask.ply", tmp_path / "out", EnhanceOptions(**options))
+    (note,) = [line for line in record["understood"] if line.startswith("NOTE")]
     assert "yaw+180_el+10 (sees the inside" in note and "yaw+000" not in note and "yaw+040" not in note
+    assert len(record["views"]) == 8  # the sides are fit, too: none near the front are added
     save_gaussians_ply(tmp_path / "head.ply", gaussians)
     lines = enhance(tmp_path / "head.ply", tmp_path / "whole", EnhanceOptions(**options))["understood"]
     assert not any("left out" in line for line in lines)

@@ -25,7 +25,8 @@ class EnhanceOptions:
     Gaussians, nothing is trained) | variational (the default for depth maps) | bilinear | raw, or the .safetensors file of a
     network of stage 06"""
     views: int = 8
-    """views around the head that are rendered and fused, 1 to 16"""
+    """views around the head that are rendered and fused, 1 to 16; of more than 1, where hardly any but the front is fit, 8 near
+    the front are added"""
     resolution: int = 1024
     """side of the depth maps in pixels (for a depth map as input: of its longer side, at least). Of Gaussians the
     methods for low-resolution depth (the network, variational, bilinear) start from renders of 184 to 352 pixels, 256 where

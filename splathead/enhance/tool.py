@@ -17,14 +17,14 @@ from splathead.devices import compute_device
 from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_depth
 from splathead.enhance.device_choice import Devices, prepare_network
 from splathead.enhance.enlarge import method_network, method_weights
+from splathead.enhance.front_only import head_views
 from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
 from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.sampling import Sampling
-from splathead.enhance.views import FROM_FULL, EnhancedView, enhance_views
+from splathead.enhance.views import FROM_FULL, EnhancedView
 from splathead.enhance.workers import import_mesh_modules, in_workers
 from splathead.enhance.write import Result, write_result
-from splathead.fusion.view_choice import choose_views
 from splathead.inputs import detect, file_sha256
 from splathead.metrics.zones import HEAD_DIAGONAL_MM
 from splathead.result_view.folder import FILES, RESULT_NAME
@@ -140,21 +140,17 @@ def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: 
         head = _load(path, kind, options, work)
     report_lines(head.lines)
     with clock.step("views"):
-        views, removed = enhance_views(head, options, jobs)
-        kept, left_out = choose_views([view.depth_view(enhanced=True) for view in views], head.diagonal_mm)
-        fit = [views[index] for index in kept]
+        seen = head_views(head, options, jobs)
     with clock.step("mesh"):
-        raw = [view.depth_view(enhanced=False).cropped() for view in fit]
+        raw = [view.cropped() for view in seen.depth_views(enhanced=False)]
         others = in_workers([delayed(fused_mesh)(raw, options.faces)], jobs)
-        enhanced = [view.depth_view(enhanced=True) for view in fit]
-        mesh, dropped = fused_mesh(enhanced, options.faces, watertight=options.watertight)
+        mesh, dropped = fused_mesh(seen.depth_views(enhanced=True), options.faces, watertight=options.watertight)
         ((before, _),) = others
     size = " x ".join(f"{side:.0f}" for side in np.ptp(mesh.vertices, axis=0))
-    made = [*removed, *left_out, *dropped, f"size of the mesh, width x height x depth: {size} mm"]
+    made = [*seen.lines, *dropped, f"size of the mesh, width x height x depth: {size} mm"]
     report_lines(made)
-    fused = [view.camera.name for view in fit]
     lines = [*head.lines, *made]
-    return Result(kind, options, head.scale, lines, views, fused, mesh, find_holes(mesh), before, head.gaussians)
+    return Result(kind, options, head.scale, lines, seen.views, seen.fused, mesh, find_holes(mesh), before, head.gaussians)
 
 
 def _load(path: Path, kind: str, options: EnhanceOptions, work: Path) -> Head:

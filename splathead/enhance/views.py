@@ -83,24 +83,29 @@ def _in_picture(camera: Camera, points: np.ndarray) -> bool:
     return bool((z > 0).all() and (pixels >= 0).all() and (pixels <= (camera.width, camera.height)).all())
 
 
-def enhance_views(head: Head, options: EnhanceOptions, jobs: int) -> tuple[list[EnhancedView], list[str]]:
-    """Every view, and lines on what was removed. ``jobs`` views are worked on at a time; the result does not depend on it."""
+def enhance_views(
+    head: Head, options: EnhanceOptions, jobs: int, fan: list[Camera] | None = None
+) -> tuple[list[EnhancedView], list[str]]:
+    """Every view, and lines on what was removed. ``jobs`` views are worked on at a time; the result does not depend on it.
+
+    ``fan``: cameras near the front (see ``front_only``) to look from; None = those around the head.
+    """
     devices = Devices.of(options)
     config = Config(seed=options.seed)
     config.render.backend = options.backend
     name = options.method_for("splats")
     sampling = None if name in FROM_FULL else Sampling.of(options.resolution, own_factor(name))
     method = FROM_FULL.get(name) or functools.partial(_from_low, enlarge_method(name, devices.network), sampling)
-    cameras = view_cameras(head, options)
+    cameras, where = (view_cameras(head, options), "") if fan is None else (fan, " near the front")
     with ThreadPoolExecutor(1) as turns, ThreadPoolExecutor(min(jobs, len(cameras))) as pool:
         if method_weights(name) is not None:  # alone it uses all of its device, and its memory is needed once
             method = functools.partial(_in_turn, turns, method)
         work = _Work(head.gaussians.to(devices.raster), config, sampling, method)
         found = pool.map(work.view, cameras)
-        found = list(tqdm(found, total=len(cameras), desc="enhance", unit="view", dynamic_ncols=True))
+        found = list(tqdm(found, total=len(cameras), desc=f"enhance{where}", unit="view", dynamic_ncols=True))
     views, removed = [view for view, _ in found], sum(dropped for _, dropped in found)
     share = removed / max(1, sum(int(view.before.mask.sum()) for view in views))
-    return views, [f"floaters and specks removed from the views: {removed:,} pixels ({100 * share:.2g} % of the head's)"]
+    return views, [f"floaters and specks removed from the views{where}: {removed:,} pixels ({100 * share:.2g} % of the head's)"]
 
 
 @dataclass(frozen=True)

@@ -37,18 +37,38 @@ def choose_views(views: Sequence[DepthView], diagonal_mm: float) -> tuple[list[i
     pairs = [(place, other) for place in places for other in range(place)]
     found = thread_map(lambda pair: conflict_share(views[pair[0]], [views[pair[1]]], diagonal_mm), pairs)
     conflicts = {place: max(share for (one, _), share in zip(pairs, found) if one == place) for place in places}
-    insides = thread_map(lambda place: inside_share(views[place], views[:place]), places)
-    for view, place, inside in zip(views[1:], places, insides):
+    for view, place, inside in zip(views[1:], places, _inside_shares(views)):
         conflict = conflicts[place]
         if inside > INSIDE_SHARE:
-            left_out.append(f"{view.camera.name} (sees the inside on {100 * inside:.0f} % of its pixels)")
+            left_out.append(_inside_text(view, inside))
         elif conflict > CONFLICT_SHARE:
             left_out.append(f"{view.camera.name} (contradicts the others on {100 * conflict:.0f} %)")
         else:
             kept.append(place)
+    return kept, _note(left_out, f"{len(views)} views")
+
+
+def outside_views(views: Sequence[DepthView]) -> tuple[list[int], list[str]]:
+    """As :func:`choose_views`, of views beside the first one that may contradict it: left out is only what sees the inside."""
+    shares = [0.0, *_inside_shares(views)]
+    left_out = [_inside_text(view, share) for view, share in zip(views, shares) if share > INSIDE_SHARE]
+    kept = [place for place, share in enumerate(shares) if share <= INSIDE_SHARE]
+    return kept, _note(left_out, f"{len(views) - 1} more views")
+
+
+def _inside_shares(views: Sequence[DepthView]) -> list[float]:
+    """Of all but the first view, with regard to those before it."""
+    return thread_map(lambda place: inside_share(views[place], views[:place]), range(1, len(views)))
+
+
+def _inside_text(view: DepthView, share: float) -> str:
+    return f"{view.camera.name} (sees the inside on {100 * share:.0f} % of its pixels)"
+
+
+def _note(left_out: list[str], of: str) -> list[str]:
     if not left_out:
-        return kept, []
-    return kept, [f"NOTE: {len(left_out)} of {len(views)} views are left out of the mesh: {', '.join(left_out)}"]
+        return []
+    return [f"NOTE: {len(left_out)} of {of} are left out of the mesh: {', '.join(left_out)}"]
 
 
 def conflict_share(view: DepthView, others: Sequence[DepthView], diagonal_mm: float) -> float:
