@@ -169,6 +169,22 @@ def test_what_is_kept_between_calls_suits_training_after_inference():
     assert net.low_output.weight.grad.abs().max() > 0
 
 
+def test_a_compiled_network_is_one_graph_that_makes_nothing_anew():
+    graphs = []
+
+    def backend(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    made, given = network(base="limited").in_half(torch.bfloat16), inputs()
+    with torch.no_grad():
+        found = torch.compile(made, backend=backend, fullgraph=True, dynamic=False)(*given)
+        assert torch.equal(found, made(*given))
+    assert len(graphs) == 1
+    operations = [str(node.target) for node in graphs[0].graph.nodes]
+    assert not any("scatter" in operation or "arange" in operation for operation in operations)  # the spline's matrices
+
+
 def test_guides_that_are_missing_change_nothing():
     lr, guides = inputs()
     made, missing = network(), guides.clone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -59,18 +60,24 @@ def _ways(network: nn.Module, inputs: list[Tensor]) -> Iterator[tuple[str, Calla
     # one context around all runs: autocast casts a network's weights in the first and keeps them, as in_half does
     with torch.autocast("cuda", torch.float16, enabled=own is None):
         yield "inference fp16", eager
-        graph = torch.cuda.CUDAGraph()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # what is set up at the first run must not be captured
-            for _ in range(WARM_UP):
-                eager()
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.cuda.graph(graph):
+        yield "inference fp16, CUDA graph", _in_graph(network, inputs)
+        if own and find_spec("triton"):  # compiling takes a minute
+            yield "inference fp16, compiled, CUDA graph", _in_graph(torch.compile(network, fullgraph=True), inputs)
+
+
+def _in_graph(network: nn.Module, inputs: list[Tensor]) -> Callable[[], None]:
+    """The network's run captured in a CUDA graph."""
+    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # what is set up at the first run must not be captured
+        for _ in range(WARM_UP):
             network(*inputs)
+    torch.cuda.current_stream().wait_stream(side)
+    with torch.cuda.graph(graph):
+        network(*inputs)
 
-        def replay() -> None:
-            graph.replay()
-            torch.cuda.synchronize()
+    def replay() -> None:
+        graph.replay()
+        torch.cuda.synchronize()
 
-        yield "inference fp16, CUDA graph", replay
+    return replay

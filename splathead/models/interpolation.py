@@ -42,8 +42,14 @@ def upsample_spline(
     Two products with matrices that are kept: making the weights anew is 16 small operations and a copy from the CPU at every
     call, and copies from pageable memory cannot be captured in a CUDA graph.
     """
-    rows, columns = (_spline_matrix(size, scale, x.device, x.dtype) for size in x.shape[-2:])
+    rows, columns = (_kept_matrix(size, scale, x.device, x.dtype) for size in x.shape[-2:])
     return rows @ (x @ columns.T)
+
+
+@torch.compiler.assume_constant_result
+def _kept_matrix(size: int, scale: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """:func:`_spline_matrix`, also for a compiled network, which would make it on the CPU and copy it at every call."""
+    return _spline_matrix(size, scale, device, dtype)
 
 
 @lru_cache(maxsize=16)
