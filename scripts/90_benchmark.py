@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from splathead import cli
+
+if TYPE_CHECKING:
+    import torch
 
 GROUPS = {"cpu": ("raster", "steps", "inference", "fit"), "cuda": ("steps", "inference", "fit", "training")}
 CHOICES = ("raster", "steps", "inference", "fit", "training")
@@ -29,18 +33,18 @@ def run() -> None:
     from splathead.devices import compute_device
     from splathead.results import write_results
 
-    device = compute_device(options.device).type
+    device = compute_device(options.device)
     rows = []
-    for group in options.only or GROUPS[device]:
-        made = measure(group, options.budget, options.subject)
+    for group in options.only or GROUPS[device.type]:
+        made = measure(group, options.budget, options.subject, device)
         print("\n".join(to_lines(made)), flush=True)
         rows += made
-    path = options.out or Path("eval") / f"benchmark_{device}.csv"
-    write_results(path, to_results(rows, device))
+    path = options.out or Path("eval") / f"benchmark_{device.type}.csv"
+    write_results(path, to_results(rows, device.type))
     print(f"{len(rows)} rows in {path}")
 
 
-def measure(group: str, budget: float, subject: Path | None) -> list:
+def measure(group: str, budget: float, subject: Path | None, device: torch.device) -> list:
     """Rows of one group; modules are imported here, so that a group needs only its own packages."""
     if group == "raster":
         from splathead.benchmarks.raster import compile_rows, raster_rows
@@ -49,7 +53,7 @@ def measure(group: str, budget: float, subject: Path | None) -> list:
     if group == "inference":
         from splathead.benchmarks.inference import inference_rows
 
-        return inference_rows(budget)
+        return inference_rows(budget, device)
     if group == "training":
         from splathead.benchmarks.training import training_rows
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from splathead.benchmarks.raster import SpeedRow, best_seconds
 from splathead.config import ModelConfig
-from splathead.devices import compute_device
 from splathead.guides import guide_channels
 from splathead.models import architecture_for, create_network, network_guides
 
@@ -26,9 +25,8 @@ WARM_UP = 3
 
 
 @torch.no_grad()
-def inference_rows(budget: float = 2.0) -> list[SpeedRow]:
+def inference_rows(budget: float, device: torch.device) -> list[SpeedRow]:
     """One row per network and way of running it; ratios are to the published UNet run the same way."""
-    device = compute_device("auto")
     rows: list[SpeedRow] = []
     for name, settings in NETWORKS.items():
         torch.manual_seed(0)
