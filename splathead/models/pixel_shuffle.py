@@ -74,11 +74,23 @@ def exact_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
 def pixelwise(convolution: nn.Conv2d, features: Tensor) -> Tensor:
     """A 1x1 convolution as a matrix product, which adds the bias on the way; PyTorch adds it after cuDNN in a pass of its own.
 
-    Features are best in ``channels_last``, where pixels are the rows of a matrix. In float32 it uses no TF32.
+    Features are best in ``channels_last``, where pixels are the rows of a matrix. In float32 it uses no TF32, as is PyTorch's
+    default for products. With gradients it is the convolution: theirs would be products over millions of rows, which are slow
+    (eval/LOG.md, 2026-11-28).
     """
+    if torch.is_grad_enabled():
+        return convolution(features)
     batch, channels, height, width = features.shape
     rows = F.linear(features.permute(0, 2, 3, 1).reshape(-1, channels), convolution.weight.flatten(1), convolution.bias)
     return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def exact_pixelwise(convolution: nn.Conv2d, features: Tensor) -> Tensor:
+    """:func:`pixelwise` for few output channels in float32: with gradients, too, without TF32, which cuDNN may use."""
+    if not torch.is_grad_enabled():
+        return pixelwise(convolution, features)
+    rows = [(features * row[:, None, None]).sum(1, keepdim=True) for row in convolution.weight[:, :, 0, 0]]
+    return torch.cat(rows, 1) + convolution.bias[:, None, None]
 
 
 def interpolated_base(lr_depth01: Tensor, scale: int, base: str) -> Tensor:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from splathead.guides import GUIDE_CHANNELS, OF_INPUT, guide_channels
 from splathead.models.interpolation import upsample, upsample_spline
-from splathead.models.pixel_shuffle import exact_convolution, pixelwise
+from splathead.models.pixel_shuffle import exact_convolution, exact_pixelwise, pixelwise
 from splathead.models.sgnet_blocks import check_guides
 from splathead.training.losses import CODE_STEPS
 
@@ -178,7 +178,7 @@ class SplatHead(nn.Module):
             base = self.enlarged(refined)
         detail = self.high_features(features, wide)
         with torch.autocast(lr_depth01.device.type, enabled=False):
-            residual, log_scale = pixelwise(self.high_output, detail.float()).split(1, dim=1)
+            residual, log_scale = exact_pixelwise(self.high_output, detail.float()).split(1, dim=1)
             highest = low.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1.0) + margin
             depth = torch.minimum(torch.add(base, residual, alpha=1 / CODE_STEPS).clamp_min(-margin), highest)
             depth = depth[..., : height * scale, : width * scale]
