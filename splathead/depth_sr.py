@@ -25,6 +25,7 @@ from splathead.predictors import (
     Predictor,
     baseline_predictors,
     check_methods,
+    folder_as,
     methods_of,
     network_predictors,
     write_predictions,
@@ -80,7 +81,7 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     elif settings.model.name != NO_NETWORK:
         trainings = run.trainings()
         if predicts:
-            _check_derived(config, [*(baseline.name for baseline in baselines), *trained_methods(trainings)])
+            _check_derived(config, [*(baseline.names for baseline in baselines), *trained_methods(trainings)])
         if config.finished_only:
             trainings = run.keep_finished(trainings)
         elif not (settings.only_apply or _train(run, trainings)):
@@ -104,16 +105,28 @@ def run_stage(config: Config, *, jobs: int = 1, force: bool = False, limit: int 
     return lines
 
 
-def _check_derived(config: Config, known: list[str]) -> None:
-    """Before hours of training: methods that are to be made of others' predictions need these others."""
-    check_methods(INTERVAL_KEY, config.train.interval.methods, known)
-    check_methods(MULTIVIEW_KEY, config.train.multiview, [*known, *(name + INTERVAL for name in config.train.interval.methods)])
+def _check_derived(config: Config, known: list[tuple[str, str]]) -> None:
+    """Before hours of training: methods that are to be made of others' predictions need these others.
+
+    ``known``: :attr:`Predictor.names` of every method that is not made of another's predictions.
+    """
+    wanted = config.train.interval.methods
+    check_methods(INTERVAL_KEY, wanted, known)
+    within = [
+        (method + INTERVAL, folder_as(folder, method, method + INTERVAL))
+        for method, folder in known
+        if method in wanted or folder in wanted
+    ]
+    check_methods(MULTIVIEW_KEY, config.train.multiview, [*known, *within])
 
 
-def trained_methods(trainings: Sequence[TrainingJob]) -> list[str]:
-    """Names of the methods that trainings become, and of their folders; one that works with and without its guides is two."""
-    names = [(job, name) for job in trainings for name, _ in methods_of(job.method, job.config.train.model)]
-    return [found for job, name in names for found in (name, job.name.replace(job.method, name, 1))]
+def trained_methods(trainings: Sequence[TrainingJob]) -> list[tuple[str, str]]:
+    """:attr:`Predictor.names` of the methods that trainings become; one that works with and without its guides is two."""
+    return [
+        (method, folder_as(job.name, job.method, method))
+        for job in trainings
+        for method, _ in methods_of(job.method, job.config.train.model)
+    ]
 
 
 def given_weights(config: Config) -> dict[str, Path]:

@@ -20,7 +20,7 @@ from splathead.intervals import FITTED, Operator, differences, project, trusted_
 from splathead.method_names import INTERVAL
 from splathead.metrics.zones import ZoneSettings
 from splathead.prediction import PREDICTION_BITS, load_input
-from splathead.predictors import Predict, Predictor, check_methods, spread_samples
+from splathead.predictors import Predict, Predictor, called_predictors, check_methods, spread_samples
 from splathead.samples import Sample, input_stage, list_samples
 
 CALIBRATION_NAME = "interval.json"
@@ -34,15 +34,15 @@ def interval_predictors(config: Config, predictors: Sequence[Predictor], limit: 
     """
     settings = config.train.interval
     if not config.finished_only:
-        check_methods(KEY, settings.methods, [name for found in predictors for name in (found.name, found.method)])
-    by_method = {name: [p for p in predictors if p.is_called(name)] for name in settings.methods}
-    notes = [f"{name}{INTERVAL}: left out, {name} is not trained" for name, found in by_method.items() if not found]
+        check_methods(KEY, settings.methods, [predictor.names for predictor in predictors])
+    found = called_predictors(settings.methods, predictors)
+    unknown = [name for name in settings.methods if not any(base.is_called(name) for base in found)]
+    notes = [f"{name}{INTERVAL}: left out, {name} is not trained" for name in unknown]
     samples = list_samples(config, 5, splits=("train",), limit=limit) if input_stage(config) == 5 else []
     always = settings.max_violation >= 1 and settings.operator not in FITTED
     if not (samples or always):
         why = f"there are no training subjects to judge the operator {settings.operator!r} on"
-        return [], [*notes, *(f"{name}{INTERVAL}: left out, {why}" for name, found in by_method.items() if found)]
-    found = [base for bases in by_method.values() for base in bases]
+        return [], [*notes, *(f"{base.derived(INTERVAL)}: left out, {why}" for base in found)]
     return [_predictor(config, base, [] if always else samples, limit) for base in found], notes
 
 

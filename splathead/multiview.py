@@ -29,7 +29,7 @@ from splathead.maps.degrade import downsample
 from splathead.method_names import FUSED, PREDICTED_AGAIN
 from splathead.models.splat_surface import outlier_weight
 from splathead.prediction import PREDICTION_BITS
-from splathead.predictors import Predict, Predictor, check_methods
+from splathead.predictors import Predict, Predictor, called_predictors, check_methods
 from splathead.samples import Sample, input_stage, list_samples, predictions_folder, subject_info
 
 KEY = "train.multiview"
@@ -41,13 +41,12 @@ def multiview_predictors(config: Config, predictors: Sequence[Predictor]) -> lis
     ValueError for a method that is not there (with ``finished_only`` its training may follow: it is left out).
     """
     if not config.finished_only:
-        check_methods(KEY, config.train.multiview, [name for found in predictors for name in (found.name, found.method)])
+        check_methods(KEY, config.train.multiview, [predictor.names for predictor in predictors])
     found = []
-    for name in config.train.multiview:
-        for base in (predictor for predictor in predictors if predictor.is_called(name)):
-            found.append(_derived(config, base, FUSED, _make_fused))
-            if base.is_network:
-                found.append(_derived(config, base, PREDICTED_AGAIN, _make_again))
+    for base in called_predictors(config.train.multiview, predictors):
+        found.append(_derived(config, base, FUSED, _make_fused))
+        if base.is_network:
+            found.append(_derived(config, base, PREDICTED_AGAIN, _make_again))
     return found
 
 

@@ -60,18 +60,37 @@ class Predictor:
         """Its method's name in results; ``method`` is its folder's, in a study ``<name>-<target>[+seed<n>]``."""
         return self.settings.get("method", self.method)
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """What a configuration may call it, see :meth:`is_called`: its method's name and its folder's."""
+        return self.name, self.method
+
     def is_called(self, name: str) -> bool:
-        """Whether a configuration's ``name`` means it: its method, in a study every target and seed of it, or its folder."""
-        return name in (self.name, self.method)
+        """Whether a configuration's ``name`` means it: its method (``unet``: in a study every target and seed of it), or its
+        folder, in a study ``<method>-<target>[+seed<n>]`` (``unet-surface+seed1``: that training alone)."""
+        return name in self.names
 
     def derived(self, suffix: str) -> str:
         """Folder of a method that is made of this one and has ``suffix`` added to its name."""
-        return self.method.replace(self.name, self.name + suffix, 1)
+        return folder_as(self.method, self.name, self.name + suffix)
 
 
-def check_methods(key: str, wanted: Iterable[str], known: Iterable[str]) -> None:
-    """ValueError for a method ``wanted`` by the configuration's ``key`` but not ``known``, which names all of stage 06."""
-    known = sorted(set(known))
+def folder_as(folder: str, method: str, other: str) -> str:
+    """A method's folder were the method called ``other``: target and seed, which follow it in a study, stay behind it."""
+    return folder.replace(method, other, 1)
+
+
+def called_predictors(names: Iterable[str], predictors: Sequence[Predictor]) -> list[Predictor]:
+    """Those of ``predictors`` that a configuration's ``names`` mean, in the order of the names; each once, whether a method or
+    a folder or both mean it."""
+    found = {predictor.method: predictor for name in names for predictor in predictors if predictor.is_called(name)}
+    return list(found.values())
+
+
+def check_methods(key: str, wanted: Iterable[str], names: Iterable[tuple[str, str]]) -> None:
+    """ValueError for a method ``wanted`` by the configuration's ``key`` that is none of stage 06's, which have these
+    :attr:`Predictor.names`."""
+    known = sorted({name for pair in names for name in pair})
     missing = [name for name in wanted if name not in known]
     if missing:
         raise ValueError(f"{key}: {missing[0]!r} is not among the methods of stage 06: {', '.join(known)}")
@@ -94,7 +113,7 @@ def network_predictors(config: Config, name: str, weights: Path, *, of_study: bo
         return Predictor(name, settings | own, make, on_gpu=True, is_network=True)
 
     return [
-        predictor(name.replace(method, variant, 1), variant, guided=guided)
+        predictor(folder_as(name, method, variant), variant, guided=guided)
         for variant, guided in _variants(method, network, guides)
     ]
 

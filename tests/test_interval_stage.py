@@ -165,13 +165,16 @@ def test_names_follow_their_methods_in_a_study_and_in_tables(config):
     assert found.settings["target"] == "surface" and found.fit is not None
     config.train.interval.methods = ["unet-surface+seed1"]  # its folder: this training alone
     assert [p.method for p in interval_predictors(config, [base])[0]] == [found.method]
+    config.train.interval.methods = ["unet", "unet-surface+seed1"]  # both mean it: it is made once
+    assert [p.method for p in interval_predictors(config, [base])[0]] == [found.method]
     config.train.interval.methods = ["unet-surface"]
     with pytest.raises(ValueError, match=r"unet-surface.*unet-surface\+seed1"):
         interval_predictors(config, [base])
     assert method_label("unet_interval") == "UNet, in intervals"
     assert method_order("unet") < method_order("unet_interval") < method_order("unet_long")
-    config.finished_only, config.train.interval.methods = True, ["srresnet"]
-    assert interval_predictors(config, [base]) == ([], ["srresnet_interval: left out, srresnet is not trained"])
+    config.finished_only, config.train.interval.methods = True, ["srresnet", "unet"]
+    made, notes = interval_predictors(config, [base])
+    assert [p.method for p in made] == [found.method] and notes == ["srresnet_interval: left out, srresnet is not trained"]
 
 
 def test_how_often_truth_contradicts_is_what_a_loop_counts(config):

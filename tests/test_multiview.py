@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from guided_run import write_guided_run
@@ -15,8 +17,9 @@ from splathead.fusion import DepthView, view_choice
 from splathead.fusion.corrections import CorrectionSettings, view_corrections
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, load_maps, save_depth_png
 from splathead.models.splat_surface import outlier_weight
-from splathead.multiview import moved_input
+from splathead.multiview import moved_input, multiview_predictors
 from splathead.prediction import load_input, load_network
+from splathead.predictors import Predictor
 from splathead.report.data import method_label, method_order
 from splathead.results import read_results
 from splathead.samples import list_samples, predictions_folder, stage_folder
@@ -141,6 +144,34 @@ def test_a_method_that_is_not_there_is_named(config):
     config.train.model, config.train.multiview = ModelConfig(name="none"), ["unet"]
     with pytest.raises(ValueError, match=r"train\.multiview: 'unet' is not among .* bilinear, splat_surface"):
         depth_sr.run_stage(config)
+
+
+def test_names_in_a_study_are_checked_before_training_as_they_are_looked_up_after_it(config):
+    """Folders carry the suffix within the method's name, before target and seed."""
+    config.trainings = [{"method": "splathead", "seed": 1}]
+    config.train.baselines, config.train.interval.methods = ["bilinear_offset"], ["splathead_guided-surface+seed1"]
+    config.train.interval.methods += ["bilinear_offset-surface"]
+    config.train.interval.max_violation = 1.0  # these views have too few cells to judge on
+    trained = stage_folder(config, 6) / "splathead-surface+seed1" / "model.safetensors"
+    for wrong in ("splathead_guided-surface+seed1_interval", "splathead_interval"):
+        config.train.multiview = [wrong]
+        with pytest.raises(ValueError, match=rf"train\.multiview: '{re.escape(wrong)}' is not .*, splathead_guided_interval-"):
+            depth_sr.run_stage(config)
+        assert not trained.exists()
+    config.train.multiview = ["splathead_guided_interval-surface+seed1", "splathead_guided_interval", "bilinear_offset-surface"]
+    line = depth_sr.run_stage(config)[-1].split(" in ")[0]
+    assert trained.exists() and line.endswith(
+        "splathead_guided_interval-surface+seed1, bilinear_offset_interval-surface, "
+        "splathead_guided_interval_fused-surface+seed1, bilinear_offset_fused-surface"
+    )  # the method called by both of its names is made once
+
+
+def test_a_method_called_by_both_its_names_is_derived_once(config):
+    base = Predictor("unet-surface", {"method": "unet"}, lambda folder: None, is_network=True)
+    other = Predictor("unet-surface+seed1", {"method": "unet"}, lambda folder: None)
+    config.train.multiview = ["unet-surface", "unet"]
+    found = [predictor.method for predictor in multiview_predictors(config, [other, base])]
+    assert found == ["unet_fused-surface", "unet_multiview-surface", "unet_fused-surface+seed1"]
 
 
 def test_an_input_moves_by_the_mean_of_the_change_over_its_pixels():
