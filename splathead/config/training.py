@@ -38,7 +38,8 @@ class IntervalConfig:
     """Predictions made to agree with the intervals of their input's depth code, see ``splathead.intervals``."""
 
     methods: list[str] = field(default_factory=list)
-    """methods (in a study also <method>-<target>) whose predictions are also written as <method>_interval"""
+    """methods (called as in ``splathead.predictors.Predictor.is_called``) whose predictions are also written as
+    <method>_interval"""
     operator: str = "area"
     """what a low-resolution pixel reads of high-resolution depth: area, antialiased (a splat render's footprint) or classic
     (the same and a constant fitted on training heads)"""
@@ -113,5 +114,6 @@ class TrainConfig:
     baselines: list[str] = field(default_factory=lambda: ["nearest", "bilinear", "bicubic", "bilinear_offset", "raw_splat"])
     interval: IntervalConfig = field(default_factory=IntervalConfig)
     multiview: list[str] = field(default_factory=list)
-    """methods (as interval.methods) whose views are also fused (fuse.voxel_mm) and moved to the fused surface: predictions
-    <method>_fused, and for a network <method>_multiview, predicted again from its input moved likewise"""
+    """methods (called as in ``splathead.predictors.Predictor.is_called``) whose views are also fused (fuse.voxel_mm) and moved
+    to the fused surface: predictions <method>_fused, and for a network <method>_multiview, predicted again from its input moved
+    likewise"""
