@@ -39,6 +39,7 @@ def upsample_spline(
     """Enlarge by a whole factor with the cubic B-spline as kernel: twice differentiable, never above or below its samples.
 
     Constants and ramps stay exact; finer structure is smoothed, for the kernel does not interpolate. The border is repeated.
+    ``x`` must be finite: in a product with a whole matrix one value that is not spoils its row and column, then the whole map.
     Two products with matrices that are kept: making the weights anew is 16 small operations and a copy from the CPU at every
     call, and copies from pageable memory cannot be captured in a CUDA graph.
     """
@@ -48,11 +49,14 @@ def upsample_spline(
 
 @torch.compiler.assume_constant_result
 def _kept_matrix(size: int, scale: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """:func:`_spline_matrix`, also for a compiled network, which would make it on the CPU and copy it at every call."""
+    """:func:`_spline_matrix`, also for a compiled network, which would make it on the CPU and copy it at every call.
+
+    ``torch.compile`` can take it for a constant only for sizes that are numbers: it wants ``dynamic=False``.
+    """
     return _spline_matrix(size, scale, device, dtype)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)  # rows and columns of two shapes of maps
 @torch.inference_mode(False)  # else whoever comes first decides whether training can use it
 def _spline_matrix(size: int, scale: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[size * scale, size]: weights of the samples in each place of one enlarged axis."""

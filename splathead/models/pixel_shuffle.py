@@ -58,8 +58,9 @@ def subpixel_upsampler(channels: int, scale: int, *, icnr: bool, activation: Cal
 def exact_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
     """A convolution in float32 whatever autocast is active: its output is a small fraction of a code step.
 
-    A matrix product for all taps at once, then shifted sums: neither uses TF32, as cuDNN's convolutions may, and for few
-    output channels it is several times faster than they are in full precision.
+    A matrix product for all taps at once, then shifted sums: by PyTorch's defaults neither uses TF32, as cuDNN's convolutions
+    may (``torch.backends.cuda.matmul.allow_tf32`` would allow it to products), and for few output channels it is several times
+    faster than they are in full precision.
     """
     batch, channels, height, width = features.shape
     out, _, k, _ = convolution.weight.shape
