@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -22,6 +23,7 @@ NETWORKS = {
 """The published UNet, the quick run's, and ours as it is shipped (its time is the same with guides and with zeros in their
 place)"""
 WARM_UP = 3
+COMPILED = "inference fp16, compiled, CUDA graph"
 
 
 @torch.no_grad()
@@ -34,33 +36,48 @@ def inference_rows(budget: float, device: torch.device) -> list[SpeedRow]:
         inputs = [torch.rand(1, 1, SIZE // SCALE, SIZE // SCALE, device=device)]
         if network_guides(settings):
             inputs.append(torch.rand(1, guide_channels(network_guides(settings)), SIZE, SIZE, device=device))
-        for phase, run in _ways(network, inputs):
-            first = next((row for row in rows if row.phase == phase), None)
-            seconds = best_seconds(run, budget)
-            ratio = {} if first is None else {"ratio": first.seconds / seconds, "ratio_to": first.method}
-            rows.append(SpeedRow(f"{SIZE // SCALE} to {SIZE}, a map", name, phase, seconds, **ratio))
+        measured = {"inference": best_seconds(partial(_run, network, inputs), budget)}
+        if device.type == "cuda":
+            measured |= _half_seconds(network, inputs, budget)
+        rows += [_row(name, phase, seconds, rows) for phase, seconds in measured.items()]
     return rows
 
 
-def _ways(network: nn.Module, inputs: list[Tensor]) -> Iterator[tuple[str, Callable[[], None]]]:
-    """How a network can be run, each as a function that waits for its result; to be called before the next one is asked for."""
+def _row(name: str, phase: str, seconds: float | None, before: Sequence[SpeedRow]) -> SpeedRow:
+    """The row of one measurement, with its ratio to the first of the same phase in the rows ``before`` it."""
+    workload = f"{SIZE // SCALE} to {SIZE}, a map"
+    if seconds is None:
+        return SpeedRow(workload, name, phase, None, note="needs the package triton")
+    first = next((row for row in before if row.phase == phase and row.seconds), None)
+    ratio = {} if first is None else {"ratio": first.seconds / seconds, "ratio_to": first.method}
+    return SpeedRow(workload, name, phase, seconds, **ratio)
 
-    def eager() -> None:
-        network(*inputs)
-        if inputs[0].is_cuda:
-            torch.cuda.synchronize()
 
-    yield "inference", eager
-    if not inputs[0].is_cuda:
-        return
+def _half_seconds(network: nn.Module, inputs: list[Tensor], budget: float) -> dict[str, float | None]:
+    """Seconds of a map for each way of running a network in half precision on a GPU; None for one that lacks a package.
+
+    A network with an ``in_half`` of its own runs as that copy, and compiled as well; any other under autocast.
+    """
     own = getattr(network, "in_half", None)
-    network = own() if own else network
-    # one context around all runs: autocast casts a network's weights in the first and keeps them, as in_half does
-    with torch.autocast("cuda", torch.float16, enabled=own is None):
-        yield "inference fp16", eager
-        yield "inference fp16, CUDA graph", _in_graph(network, inputs)
+    half = own() if own else network
+    found: dict[str, float | None] = {}
+    # one context around all runs: autocast casts a network's weights in the first and keeps them until the context ends
+    with torch.autocast(inputs[0].device.type, torch.float16, enabled=own is None):
+        found["inference fp16"] = best_seconds(partial(_run, half, inputs), budget)
+        found["inference fp16, CUDA graph"] = best_seconds(_in_graph(half, inputs), budget)
         if own and find_spec("triton"):  # compiling takes a minute
-            yield "inference fp16, compiled, CUDA graph", _in_graph(torch.compile(network, fullgraph=True), inputs)
+            compiled = torch.compile(half, fullgraph=True, dynamic=False)
+            found[COMPILED] = best_seconds(_in_graph(compiled, inputs), budget)
+        elif own:
+            found[COMPILED] = None
+    return found
+
+
+def _run(network: nn.Module, inputs: list[Tensor]) -> None:
+    """One run, waited for."""
+    network(*inputs)
+    if inputs[0].is_cuda:
+        torch.cuda.synchronize()
 
 
 def _in_graph(network: nn.Module, inputs: list[Tensor]) -> Callable[[], None]:
