@@ -1,7 +1,8 @@
 """Speed of the rasteriser, the pipeline's steps and training, as ratios measured in one run, with peers where installed.
 
     python scripts/90_benchmark.py                      everything for this machine
-    python scripts/90_benchmark.py --only raster        raster | steps | inference | fit | training
+    python scripts/90_benchmark.py --only raster        raster | steps | inference | fit | training; the first two run on
+                                                        the CPU: beside a GPU add --device cpu
     python scripts/90_benchmark.py --device cuda --out eval/benchmark_h200.csv
 """
 
@@ -16,7 +17,8 @@ from splathead import cli
 if TYPE_CHECKING:
     import torch
 
-GROUPS = {"cpu": ("raster", "steps", "inference", "fit"), "cuda": ("steps", "inference", "fit", "training")}
+GROUPS = {"cpu": ("raster", "steps", "inference", "fit"), "cuda": ("inference", "fit", "training")}
+CPU_ONLY = ("raster", "steps")
 CHOICES = ("raster", "steps", "inference", "fit", "training")
 
 
@@ -34,8 +36,11 @@ def run() -> None:
     from splathead.results import write_results
 
     device = compute_device(options.device)
-    rows = []
-    for group in options.only or GROUPS[device.type]:
+    groups, rows = options.only or GROUPS[device.type], []
+    for group in groups:
+        if group in CPU_ONLY and device.type != "cpu":  # its rows would name the GPU
+            parser.error(f"--only {group}: it runs on the CPU and would be listed as the GPU's, add --device cpu")
+    for group in groups:
         made = measure(group, options.budget, options.subject, device)
         print("\n".join(to_lines(made)), flush=True)
         rows += made
@@ -57,10 +62,10 @@ def measure(group: str, budget: float, subject: Path | None, device: torch.devic
     if group == "training":
         from splathead.benchmarks.training import training_rows
 
-        return training_rows(5 * budget)
+        return training_rows(device, 5 * budget)
     from splathead.benchmarks.pipeline import fit_rows, step_rows
 
-    return fit_rows(subject) if group == "fit" else step_rows(budget)
+    return fit_rows(device, subject) if group == "fit" else step_rows(budget)
 
 
 if __name__ == "__main__":
