@@ -130,13 +130,14 @@ def _given_fit(config: Config, item: str) -> Path | None:
 
 
 def _take_fit(folder: Path, iterations: int, out_dir: Path) -> None:
-    """Copy another run's fit; ValueError for one of another preset or length than its place and this run's settings say."""
+    """Copy another run's fit, but for its time, which may be another machine's; ValueError for one of another preset or length
+    than its place and this run's settings say."""
     record, wanted = json.loads((folder / FIT_NAME).read_text()), {"fit": folder.name, "iterations": iterations}
     found = {key: record.get(key) for key in wanted}
     if found != wanted:
         raise ValueError(f"{folder / FIT_NAME}: {found}, expected {wanted}")
-    for name in ("gaussians.ply", FIT_NAME):
-        shutil.copy(folder / name, out_dir / name)
+    shutil.copy(folder / "gaussians.ply", out_dir / "gaussians.ply")
+    write_json(out_dir / FIT_NAME, {key: value for key, value in record.items() if key != "seconds"})
 
 
 def fit_subject(config: Config, item: str, out_dir: Path) -> None:
@@ -215,7 +216,7 @@ def write_held_out(config: Config, limit: int = 0) -> list[str]:
                 for metric, value in scores.items():
                     values[metric].append((name, value))
             values["gaussians"].append((name, record["gaussians"]))
-            values["seconds"].append((name, record["seconds"]))
+            values["seconds"] += [(name, record["seconds"])] if "seconds" in record else []
         estimates = {metric: _estimate(config, pairs) for metric, pairs in values.items() if pairs}
         rows += [_row(config, preset, metric, estimate) for metric, estimate in estimates.items()]
         shown = [

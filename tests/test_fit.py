@@ -292,6 +292,9 @@ def test_fits_of_another_run_are_taken_and_the_others_made(scene, tmp_path):
     assert (found / "vanilla" / "gaussians.ply").read_bytes() == (given / "gaussians.ply").read_bytes()
     assert json.loads((found / "regularised" / "reconstruction.json").read_text())["fit"] == "regularised"
     assert all((found / preset / "heldout.json").is_file() for preset in fit.presets)
+    rows = read_results(tmp_path / "run" / "02_reconstruct_gaussians" / "heldout.csv")
+    assert {row.fit for row in rows if row.metric == "seconds"} == {"regularised"}  # the given one's are another machine's
+    assert {row.fit for row in rows if row.metric == "psnr"} == {"vanilla", "regularised"}
     config.reconstruct.fit.iterations = 9
     with pytest.raises(ValueError, match=r"vanilla.reconstruction.json: .*'iterations': 8.*expected .*'iterations': 9"):
         reconstruct(config, jobs=1)
