@@ -326,7 +326,8 @@ def test_long_hair_is_seen_from_both_sides_and_its_views_are_kept():
     names = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
     haired = Gaussians(*(torch.cat([getattr(part, name) for part in parts]) for name in names), unit="mm")
     options = EnhanceOptions(**{**SPLATS, "views": 8, "resolution": 256})
-    views = [view.depth_view(enhanced=True) for view in enhance_views(Head(haired, [], "metric"), options, 1)[0]]
+    head = Head(haired, [], "metric")
+    views = [view.depth_view(enhanced=True) for view in enhance_views(head, options, 1, view_cameras(head, options))[0]]
     shares = [inside_share(view, views[:place]) for place, view in enumerate(views) if place]
     assert 0.1 < max(shares) < 0.2
     assert choose_views(views, 400.0) == (list(range(8)), [])
@@ -362,8 +363,6 @@ def test_units_of_a_depth_map_are_millimetres_where_their_size_is_given(tmp_path
     mask = truth > 0
     encoding = DepthEncoding.from_depth(truth / 1000, mask, 8, "scene")
     write_png(tmp_path / "codes.png", encoding.encode(truth / 1000, mask))
-    options = EnhanceOptions(
-        near=encoding.near, far=encoding.far, hfov=50.0, scale_mm=1000.0, **{**SMALL, "views": 8}
-    )
+    options = EnhanceOptions(near=encoding.near, far=encoding.far, hfov=50.0, scale_mm=1000.0, **{**SMALL, "views": 8})
     enhance(tmp_path / "codes.png", tmp_path / "codes", options)
     assert abs(load_depth_png(tmp_path / "codes" / "depth.png").encoding.near - truth[mask].min()) < 1.0

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from analytic_surfaces import HEAD_AXES_MM, ellipsoid_depth
 from test_enhance import SPLATS, splatted_ellipsoid
 
 from splathead.cameras import Camera, orbit_camera
 from splathead.enhance import EnhanceOptions, enhance, front_only
-from splathead.enhance.front_only import FAN, fan_cameras, second_to_front
+from splathead.enhance.front_only import FAN, fan_cameras, head_views, is_front_only, second_to_front
+from splathead.enhance.head import Head
 from splathead.enhance.mesh import fused_mesh
-from splathead.enhance.views import DIRECTIONS
+from splathead.enhance.views import DIRECTIONS, view_cameras
 from splathead.fusion import DepthView, FusedMesh, load_mesh, view_choice
 from splathead.metrics.surface import Surface
 from splathead.ply import load_gaussians_ply, save_gaussians_ply
@@ -24,6 +26,11 @@ from splathead.subjects.base import HeadMesh
 
 OPTIONS = {**SPLATS, "resolution": 256, "faces": 200_000}
 pytestmark = pytest.mark.filterwarnings("ignore:.*need more than")
+
+
+@pytest.fixture(scope="module")
+def head() -> Head:
+    return Head(splatted_ellipsoid(), [], "metric")
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +94,11 @@ def test_what_the_front_sees_stays_where_it_was(filled, front_alone):
 def test_the_record_and_the_report_say_what_was_done_and_list_all_views(filled):
     record = json.loads((filled / "result.json").read_text())
     names = [view["name"] for view in record["views"]]
-    near = [camera.name for camera in fan_cameras(orbit_camera(0.0, 0.0, 256))]
+    near = [orbit_camera(*direction).name for direction in FAN]
     assert len(set(names)) == len(names) == 3 + len(FAN) and names[3:] == near
     assert [view["fused"] for view in record["views"]] == [True, False, False] + [True] * len(FAN)
-    (note,) = [line for line in record["understood"] if "front only" in line]
-    assert note == "NOTE: good from the front only: 8 of 8 views near it fill in what it does not see"
+    (note,) = [line for line in record["understood"] if "the front does not see" in line]
+    assert note == "NOTE: 1 of 3 views is fit: what the front does not see is filled in from 8 of 8 views near it"
     assert sorted(path.stem for path in (filled / "views").glob("*.png")) == sorted(names)
     page = (filled / "report.html").read_text()
     assert note in page and all(name in page for name in names) and "11 views" in page
@@ -105,7 +112,25 @@ def test_the_same_bytes_with_worker_processes(half, filled, tmp_path):
 
 def test_who_asks_for_one_view_gets_one(front_alone):
     record = json.loads((front_alone / "result.json").read_text())
-    assert len(record["views"]) == 1 and not any("front only" in line for line in record["understood"])
+    assert len(record["views"]) == 1 and not any("the front does not see" in line for line in record["understood"])
+
+
+@pytest.mark.parametrize(
+    ("outside", "said"),
+    [
+        ([0, 1, 3], "1 of 2 views is fit: what the front does not see is filled in from 2 of 8 views near it; left out: a, b"),
+        (
+            [0],
+            "1 of 2 views is fit: what the front does not see is not filled in from the 8 views near it; left out: a, b",
+        ),
+    ],
+)
+def test_one_line_says_what_fills_in_and_what_does_not(head, monkeypatch, outside, said):
+    monkeypatch.setattr(view_choice, "CONFLICT_SHARE", -1.0)
+    monkeypatch.setattr(front_only, "outside_views", lambda views: (outside, ["a", "b"]))
+    seen = head_views(head, EnhanceOptions(**{**OPTIONS, "views": 2, "resolution": 64}), 1)
+    assert [line for line in seen.lines if "views near it" in line] == [f"NOTE: {said}"]
+    assert seen.used == [0, *(place + 1 for place in outside[1:])] and len(seen.views) == 10
 
 
 @pytest.mark.parametrize(
@@ -113,12 +138,12 @@ def test_who_asks_for_one_view_gets_one(front_alone):
     [(1, 1, False), (1, 2, True), (2, 2, False), (1, 8, True), (2, 8, False), (3, 16, True), (4, 16, False), (8, 8, False)],
 )
 def test_a_head_is_good_from_the_front_only_when_next_to_nothing_else_is_fit(kept, views, expected):
-    assert front_only.front_only(kept, views) is expected
+    assert is_front_only(kept, views) is expected
 
 
-def test_cameras_near_the_front_are_as_far_away_and_have_names_of_their_own():
-    front = orbit_camera(0.0, 0.0, 192, radius=700.0, hfov_deg=40.0)
-    cameras = fan_cameras(front)
+def test_cameras_near_the_front_are_as_far_away_and_have_names_of_their_own(head):
+    front = orbit_camera(0.0, 0.0, 192, radius=700.0)
+    cameras = fan_cameras(head, front)
     for camera in cameras:
         assert (camera.width, camera.height) == (192, 192) and np.allclose(camera.K, front.K)
         assert np.linalg.norm(camera.position) == pytest.approx(700.0)
@@ -126,10 +151,25 @@ def test_cameras_near_the_front_are_as_far_away_and_have_names_of_their_own():
     assert len(set(names)) == len(names)
 
 
+def test_cameras_near_the_front_stand_back_where_the_head_only_fits_into_the_fronts_picture(head):
+    """A flat head, as high as what the front sees at its distance: from above its lower edge is nearer, and so larger."""
+    front = orbit_camera(0.0, 0.0, 192)
+    edge = front.unproject(np.full((192, 192), float(np.linalg.norm(front.position)), np.float32))[0, 96]
+    tall = head.gaussians.select(torch.arange(200))
+    tall.means[:] = torch.linspace(-0.99, 0.99, 200)[:, None] * torch.tensor([0.0, abs(edge[1]), 0.0])
+    tall = Head(tall, [], "metric")
+    (same,) = view_cameras(tall, EnhanceOptions(**{**OPTIONS, "views": 1, "resolution": 192}))
+    assert np.array_equal(same.position, front.position)
+    points = tall.gaussians.means.double().numpy()
+    for camera in fan_cameras(tall, front):
+        pixels, _ = camera.project(points)
+        assert np.linalg.norm(camera.position) > 500.0 and (pixels >= 0).all() and (pixels <= 192).all()
+
+
 def displaced_views(behind_mm: float) -> list[DepthView]:
     """Exact views of the ellipsoid near the front, all but the front's own with a surface that lies behind the true one."""
     front, views = orbit_camera(0.0, 0.0, 256), []
-    for camera in (front, *fan_cameras(front)):
+    for camera in (front, *(orbit_camera(*direction, 256) for direction in FAN)):
         depth = ellipsoid_depth(camera)
         shifted = np.where(depth > 0, depth + behind_mm * (camera is not front), 0).astype(np.float32)
         confidence, rgb = np.ones(depth.shape, np.float32), np.full((*depth.shape, 3), 9, np.uint8)
@@ -169,4 +209,4 @@ def test_a_view_of_the_inside_is_left_out_and_one_that_contradicts_is_not():
     views[1] = replace(views[1], depth=np.where(views[1].mask, views[1].depth + 12.0, 0).astype(np.float32))
     kept, lines = view_choice.outside_views(views)
     assert kept == [0, 1] and len(lines) == 1
-    assert lines[0].startswith(f"NOTE: 1 of 2 more views are left out of the mesh: {front.name} (sees the inside")
+    assert lines[0].startswith(f"{front.name} (sees the inside on ")

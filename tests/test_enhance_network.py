@@ -20,7 +20,7 @@ from splathead.enhance import EnhanceOptions, enhance, enlarge, sampling
 from splathead.enhance.depth_input import enhance_depth
 from splathead.enhance.device_choice import Devices, apply_once
 from splathead.enhance.head import Head
-from splathead.enhance.views import EnhancedView, _clean_maps, enhance_views
+from splathead.enhance.views import EnhancedView, _clean_maps, enhance_views, view_cameras
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, read_png, write_png
 from splathead.maps.low_resolution import requantised
 from splathead.models import architecture_for, architecture_to_dict, create_network
@@ -82,8 +82,13 @@ def render(head) -> tuple[DepthMap, dict]:
     return DepthMap.of_float(low["depth"], low["mask"].astype(bool), camera.resized(32), "render"), high
 
 
+def views_of(head: Head, jobs: int = 1, **options) -> list[EnhancedView]:
+    chosen = EnhanceOptions(**{**OPTIONS, **options})
+    return enhance_views(head, chosen, jobs, view_cameras(head, chosen))[0]
+
+
 def front_view(head: Head, **options) -> EnhancedView:
-    return enhance_views(head, EnhanceOptions(**{**OPTIONS, "views": 1, **options}), 1)[0][0]
+    return views_of(head, **{"views": 1, **options})[0]
 
 
 def tall_map(bits: int, size: int = 1) -> DepthMap:
@@ -175,7 +180,9 @@ def test_a_whole_result_says_which_network(weights, tmp_path):
     source = tall_map(8)
     write_png(tmp_path / "depth.png", source.encoding.encode(source.depth, source.mask))
     options = EnhanceOptions(
-        near=source.encoding.near, far=source.encoding.far, hfov=source.camera.hfov_deg,
+        near=source.encoding.near,
+        far=source.encoding.far,
+        hfov=source.camera.hfov_deg,
         **{**OPTIONS, "views": 8, "resolution": 112},
     )
     record = enhance(tmp_path / "depth.png", tmp_path / "out", options)
@@ -203,7 +210,7 @@ def test_weights_are_read_once(head, weights, tmp_path, monkeypatch):
 def test_views_at_the_same_time_are_those_one_after_another(head, weights, monkeypatch):
     """On the CPU the network is applied by one thread alone, however many work on views."""
     write_network(weights)
-    one, _ = enhance_views(head, EnhanceOptions(**{**OPTIONS, "views": 4}), 1)
+    one = views_of(head, views=4)
     applied, threads = TrainedNetwork.predict_with_error, set()
 
     def predict(*args):
@@ -211,7 +218,7 @@ def test_views_at_the_same_time_are_those_one_after_another(head, weights, monke
         return applied(*args)
 
     monkeypatch.setattr(TrainedNetwork, "predict_with_error", predict)
-    three, _ = enhance_views(head, EnhanceOptions(**{**OPTIONS, "views": 4}), 3)
+    three = views_of(head, 3, views=4)
     assert len(threads) == 1 and [view.camera.name for view in one] == [view.camera.name for view in three]
     for a, b in zip(one, three, strict=True):
         assert a.after.depth.tobytes() == b.after.depth.tobytes() and a.confidence.tobytes() == b.confidence.tobytes()
@@ -253,7 +260,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(head, weights, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_network_on_a_gpu_agrees_with_the_cpu(head, weights):
     write_network(weights)
-    cpu, gpu = (enhance_views(head, EnhanceOptions(**OPTIONS, device=device), 2)[0] for device in ("cpu", "cuda"))
+    cpu, gpu = (views_of(head, 2, device=device) for device in ("cpu", "cuda"))
     for a, b in zip(cpu, gpu, strict=True):
         assert np.array_equal(a.after.mask, b.after.mask)
         assert np.abs(a.after.depth - b.after.depth).max() < 0.05 and np.abs(a.confidence - b.confidence).max() < 0.05
@@ -367,9 +374,7 @@ def test_depth_is_reduced_without_mixing_the_sides_of_an_edge():
 def test_small_maps_are_the_large_ones_reduced(weights):
     write_network(weights)
     head = Head(splatted_ellipsoid(), [], "metric")
-    large, small = (
-        enhance_views(head, EnhanceOptions(**{**OPTIONS, "views": 1, "resolution": size}), 1)[0][0] for size in (128, 64)
-    )
+    large, small = (front_view(head, resolution=size) for size in (128, 64))
     mask = small.after.mask
     assert small.after.depth.shape == (64, 64) and mask.sum() > 0.9 * small.before.mask.sum()
     assert np.array_equal(small.after.depth[mask], sampling.reduced(large.after.depth, 2, 4.0)[mask])

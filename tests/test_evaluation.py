@@ -396,10 +396,7 @@ def test_tracks_follow_the_input(scratch):
         ("splathead_longest", {"splathead", "splathead_long", "unet"}),
         ("splathead_longest_guided", {"splathead_guided", "unet", "splathead_longest"}),
         ("splathead_mix", {"splathead", "splathead_long", "splathead_longest", "unet"}),  # the last differs in its data alone
-        (
-            "splathead_mix_guided",
-            {"splathead_guided", "splathead_fits_guided", "splathead_longest_guided", "splathead_mix", "unet"},
-        ),
+        ("splathead_mix_guided", {"splathead_guided", "splathead_longest_guided", "splathead_mix", "unet"}),
         ("splathead_fits_guided", {"splathead_guided", "splathead_longest_guided", "splathead_mix_guided", "unet"}),
         ("unet_guided", {"unet"}),
         ("unet_long", {"unet"}),

@@ -96,3 +96,4 @@ def test_every_step_starts_from_another_of_the_ladder_and_has_a_name_of_its_own(
 def test_intervals_of_the_differences_stand_in_the_paper_too(typeset):
     text = typeset(ladder(made_up()))
     assert "[5.750, 7.000]" in text and "compared with" in text
+    assert "llrrrrrr" in text or "| --- | --- | --: |" in text  # what a line is compared with are words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -65,14 +65,17 @@ class Renders:
 
 
 def view_cameras(head: Head, options: EnhanceOptions) -> list[Camera]:
-    """Cameras around the head, at FaceLift's distance, or farther away where the head would not fit into the picture."""
+    """Cameras around the head, as many as asked for, at FaceLift's distance or farther away (see ``fitting_cameras``)."""
+    return fitting_cameras(head, DIRECTIONS[: options.views], options.resolution, RIG_RADIUS_UNITS * MM_PER_UNIT)
+
+
+def fitting_cameras(head: Head, directions: Sequence[tuple[float, float]], side: int, radius: float) -> list[Camera]:
+    """Cameras at these yaws and elevations in degrees, with pictures of ``side`` pixels, ``radius`` mm from the origin, or all
+    of them farther away where the head would not fit into one of the pictures."""
     low, high = visible_extent(head.gaussians)
     corners = np.stack(np.meshgrid(*zip(low, high)), axis=-1).reshape(-1, 3)
-    radius = RIG_RADIUS_UNITS * MM_PER_UNIT
     while True:
-        cameras = [
-            orbit_camera(yaw, elevation, options.resolution, radius=radius) for yaw, elevation in DIRECTIONS[: options.views]
-        ]
+        cameras = [orbit_camera(yaw, elevation, side, radius=radius) for yaw, elevation in directions]
         if all(_in_picture(camera, corners) for camera in cameras):
             return cameras
         radius *= MARGIN
@@ -84,11 +87,11 @@ def _in_picture(camera: Camera, points: np.ndarray) -> bool:
 
 
 def enhance_views(
-    head: Head, options: EnhanceOptions, jobs: int, fan: list[Camera] | None = None
+    head: Head, options: EnhanceOptions, jobs: int, cameras: Sequence[Camera], where: str = ""
 ) -> tuple[list[EnhancedView], list[str]]:
-    """Every view, and lines on what was removed. ``jobs`` views are worked on at a time; the result does not depend on it.
+    """The views of these cameras, and a line on what was removed from them, which says ``where`` they are.
 
-    ``fan``: cameras near the front (see ``front_only``) to look from; None = those around the head.
+    ``jobs`` views are worked on at a time; the result does not depend on it.
     """
     devices = Devices.of(options)
     config = Config(seed=options.seed)
@@ -96,7 +99,6 @@ def enhance_views(
     name = options.method_for("splats")
     sampling = None if name in FROM_FULL else Sampling.of(options.resolution, own_factor(name))
     method = FROM_FULL.get(name) or functools.partial(_from_low, enlarge_method(name, devices.network), sampling)
-    cameras, where = (view_cameras(head, options), "") if fan is None else (fan, " near the front")
     with ThreadPoolExecutor(1) as turns, ThreadPoolExecutor(min(jobs, len(cameras))) as pool:
         if method_weights(name) is not None:  # alone it uses all of its device, and its memory is needed once
             method = functools.partial(_in_turn, turns, method)

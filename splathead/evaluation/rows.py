@@ -23,8 +23,10 @@ OURS = "splathead"
 """Compared with every other network of its input track; its variants, whose names start so, with it"""
 LONG = "_long"
 """Ends the names of networks that differ from another in a longer schedule alone"""
-LONGEST, MORE_DATA = OURS + "_longest", (OURS + "_mix", OURS + "_fits")
-"""Ours with the longest schedule, and what differs from it in the data that it was trained on alone"""
+LONGEST = OURS + "_longest"
+"""Ours with the longest schedule"""
+MORE_DATA = (LONGEST, OURS + "_mix", OURS + "_fits")
+"""Each differs from those before it in the data that it was trained on alone, and is compared with them"""
 COMPARED = ("bilinear_offset", "variational", "dornet_nyu")
 PAIRED_METRICS = {
     "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",
@@ -124,8 +126,13 @@ def _references(method: Method, others: Sequence[Method]) -> list[tuple[str, str
 
 
 def _are_rivals(method: Method, other: Method) -> bool:
-    """Whether ``method`` is our network and ``other`` somebody's in the same input track, or a variant of ours and ours (also
-    with the long schedule, which some variants have), or both are networks' long schedules, or differ in their data alone."""
+    """Whether ``method`` is ours, ``other`` a network of the same input track, and one of these holds:
+
+    * ``method`` is our network, ``other`` somebody else's;
+    * ``method`` is a variant of our network, ``other`` that network, or it with the long schedule, which some variants have;
+    * both have long schedules, ``other`` is somebody else's;
+    * ``other`` comes before ``method`` in ``MORE_DATA``.
+    """
     if not method.name.startswith(OURS) or not other.is_network or other.track != method.track:
         return False
     theirs = not other.name.startswith(OURS)
@@ -133,8 +140,8 @@ def _are_rivals(method: Method, other: Method) -> bool:
         return theirs
     ours, others = method.name.removesuffix(GUIDED), other.name.removesuffix(GUIDED)
     both_long = ours.endswith(LONG) and other.name.endswith(LONG)
-    wanted = (OURS, OURS + LONG, *((LONGEST, *MORE_DATA) if ours in MORE_DATA else ()))
-    return others in wanted or (theirs and both_long)
+    less_data = MORE_DATA[: MORE_DATA.index(ours)] if ours in MORE_DATA else ()
+    return others in (OURS, OURS + LONG, *less_data) or (theirs and both_long)
 
 
 def _grouped(sheets: Iterable[ScoreSheet], keys: Sequence[ScoreKey]) -> dict[tuple[str, ...], dict[str, _Scores]]:

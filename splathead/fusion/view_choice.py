@@ -45,15 +45,18 @@ def choose_views(views: Sequence[DepthView], diagonal_mm: float) -> tuple[list[i
             left_out.append(f"{view.camera.name} (contradicts the others on {100 * conflict:.0f} %)")
         else:
             kept.append(place)
-    return kept, _note(left_out, f"{len(views)} views")
+    if not left_out:
+        return kept, []
+    return kept, [f"NOTE: {len(left_out)} of {len(views)} views are left out of the mesh: {', '.join(left_out)}"]
 
 
 def outside_views(views: Sequence[DepthView]) -> tuple[list[int], list[str]]:
-    """As :func:`choose_views`, of views beside the first one that may contradict it: left out is only what sees the inside."""
+    """As :func:`choose_views`, of views beside the first one that may contradict it: left out is only what sees the inside; a
+    text on each such view in place of the line."""
     shares = [0.0, *_inside_shares(views)]
     left_out = [_inside_text(view, share) for view, share in zip(views, shares) if share > INSIDE_SHARE]
     kept = [place for place, share in enumerate(shares) if share <= INSIDE_SHARE]
-    return kept, _note(left_out, f"{len(views) - 1} more views")
+    return kept, left_out
 
 
 def _inside_shares(views: Sequence[DepthView]) -> list[float]:
@@ -63,12 +66,6 @@ def _inside_shares(views: Sequence[DepthView]) -> list[float]:
 
 def _inside_text(view: DepthView, share: float) -> str:
     return f"{view.camera.name} (sees the inside on {100 * share:.0f} % of its pixels)"
-
-
-def _note(left_out: list[str], of: str) -> list[str]:
-    if not left_out:
-        return []
-    return [f"NOTE: {len(left_out)} of {of} are left out of the mesh: {', '.join(left_out)}"]
 
 
 def conflict_share(view: DepthView, others: Sequence[DepthView], diagonal_mm: float) -> float:

@@ -67,6 +67,7 @@ class Table:
 
     ``groups``: (title, number of columns) of heads that share a title, over all columns; empty = no such line.
     ``main_columns``: indices of the columns whose intervals a compact form shows too.
+    ``text_columns``: how many columns hold words, and are aligned to the left; they come first.
     """
 
     key: str
@@ -77,6 +78,7 @@ class Table:
     groups: tuple[tuple[str, int], ...] = ()
     first_head: str = "method"
     main_columns: tuple[int, ...] = ()
+    text_columns: int = 0
 
 
 SECTION_COLUMNS = ("dataset", "fit", "raster_mode", "degradation_test", "split", "device")

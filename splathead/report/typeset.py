@@ -24,8 +24,8 @@ def latex(table: Table, *, intervals: bool = True) -> str:
 
     ``intervals``: show every number's interval in a second, smaller line; otherwise those of the main columns beside it.
     """
-    width = len(table.heads) + 1
-    lines = [f"% {table.title}", f"% {table.note}", r"\begin{tabular}{l" + "r" * len(table.heads) + "}", r"\toprule"]
+    width, words = len(table.heads) + 1, table.text_columns + 1
+    lines = [f"% {table.title}", f"% {table.note}", rf"\begin{{tabular}}{{{'l' * words}{'r' * (width - words)}}}", r"\toprule"]
     lines += _latex_groups(table)
     lines.append(" & ".join([escape_tex(table.first_head), *(escape_tex(label) for label, _ in table.heads)]) + r" \\")
     if any(unit for _, unit in table.heads):
@@ -73,9 +73,9 @@ def _latex_line(line: Line, beside: Sequence[int], below: bool) -> list[str]:
 
 def markdown(table: Table, *, intervals: bool = True) -> str:
     """A GitHub table under a heading, sections as lines in italics; ``intervals`` as in :func:`latex`, always beside."""
-    shown = range(len(table.heads)) if intervals else table.main_columns
+    shown, words = range(len(table.heads)) if intervals else table.main_columns, table.text_columns + 1
     heads = [table.first_head, *(f"{label} ({unit})" if unit else label for label, unit in _full_heads(table))]
-    lines = [f"### {table.title}", "", _row(heads), _row(["---"] + ["--:"] * len(table.heads))]
+    lines = [f"### {table.title}", "", _row(heads), _row(["---"] * words + ["--:"] * (len(heads) - words))]
     for section in table.sections:
         if section.title:
             lines.append(_row([f"*{section.title}*"] + [""] * len(table.heads)))

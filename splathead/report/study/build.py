@@ -27,9 +27,8 @@ PAPER_NAME = "paper"
 
 def study_tables(study: Study) -> list[Table]:
     """Every table of the paper that the results can fill; the details of the main comparison come last."""
-    ladder = [table] if (table := ladder_table(study)) else []
-    ablations = [*ladder, *ablation_tables(study)]
-    return [*main_tables(study), *ablations, claims_table(judge_all(study)), *detailed_tables(study)]
+    tables = [*main_tables(study), ladder_table(study), *ablation_tables(study)]
+    return [table for table in (*tables, claims_table(judge_all(study)), *detailed_tables(study)) if table is not None]
 
 
 def build_study(study: Study, config: Config, eval_folder: Path, folder: Path) -> list[Path]:

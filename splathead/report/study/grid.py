@@ -32,16 +32,23 @@ class GridColumn:
 
 @dataclass(frozen=True)
 class GridLine:
-    """A line: rows with the values of ``where``. Lines of one ``rank`` compete for the best value; empty = not ranked."""
+    """A line: rows with the values of ``where``. Lines of one ``rank`` compete for the best value; empty = not ranked.
+
+    ``text``: its words below the grid's ``text_head``.
+    """
 
     label: str
     where: Mapping[str, object]
     rank: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What a table shows: groups of columns under a title, sections of lines under a title."""
+    """What a table shows: groups of columns under a title, sections of lines under a title.
+
+    ``text_head``: head of a column of words before those of numbers; empty = no such column.
+    """
 
     key: str
     title: str
@@ -49,6 +56,7 @@ class Grid:
     groups: Sequence[tuple[str, Sequence[GridColumn]]]
     sections: Sequence[tuple[str, Sequence[GridLine]]]
     first_head: str = "method"
+    text_head: str = ""
 
 
 def build_grid(grid: Grid, results: Results) -> Table | None:
@@ -58,20 +66,20 @@ def build_grid(grid: Grid, results: Results) -> Table | None:
     groups = [(title, [c for c in columns if any(lookup.row(line, c) for line in lines)]) for title, columns in grid.groups]
     columns = [column for _, group in groups for column in group]
     best = {(id(column), rank): _best(lookup, lines, column, rank) for column in columns for rank in {x.rank for x in lines}}
+    texts = int(bool(grid.text_head))
     sections = []
     for title, section in grid.sections:
         kept = [line for line in section if any(lookup.row(line, column) for column in columns)]
-        made = tuple(
-            Line(line.label, tuple(_cell(lookup.row(line, c), c, best[id(c), line.rank]) for c in columns)) for line in kept
-        )
+        cells = ([_cell(lookup.row(line, c), c, best[id(c), line.rank]) for c in columns] for line in kept)
+        made = tuple(Line(line.label, (*[Cell(line.text)] * texts, *numbers)) for line, numbers in zip(kept, cells))
         sections += [Section(title, made)] if made else []
     if not sections:
         return None
-    spans = tuple((title, len(group)) for title, group in groups if group)
-    heads = tuple(_head(lookup, lines, column) for column in columns)
-    main = tuple(index for index, column in enumerate(columns) if column.main)
+    spans = (*[("", 1)] * texts, *((title, len(group)) for title, group in groups if group))
+    heads = (*[(grid.text_head, "")] * texts, *(_head(lookup, lines, column) for column in columns))
+    main = tuple(index for index, column in enumerate(columns, texts) if column.main)
     spans = spans if any(title for title, _ in spans) else ()
-    return Table(grid.key, grid.title, grid.note, heads, tuple(sections), spans, grid.first_head, main)
+    return Table(grid.key, grid.title, grid.note, heads, tuple(sections), spans, grid.first_head, main, texts)
 
 
 class _Lookup:

@@ -8,7 +8,7 @@ from splathead.report.data import TARGET_NAMES, Results, method_label
 from splathead.report.study.data import FITS, Study
 from splathead.report.study.grid import ABSENT, Grid, GridColumn, GridLine, build_grid
 from splathead.report.study.main_tables import fit_groups
-from splathead.report.tables import Cell, Table
+from splathead.report.tables import Table
 from splathead.results import ResultRow
 
 REFERENCE = "reference"
@@ -42,9 +42,10 @@ LADDER = (
 """Each step beside what differs from it in that step alone where there is such a method, else beside the line above: several
 start from SplatHead with guides, which intervals and views are applied to and which the long schedule trains for longer."""
 NOTE = (
-    "Interior, all views. RMSE, PSNR: mean over test identities. Difference: PSNR minus that of the method that the line is "
-    "compared with, paired by view; 95 % bootstrap over identities. Bold: the interval excludes zero. The variational method "
-    "has no offset. Guides are given to the same weights."
+    "Each line is compared with the method that it names, not always with the line above; the network with and without guides "
+    "is one set of weights. Interior, all views. RMSE, PSNR: mean over test identities. Difference: PSNR minus that of the "
+    "named method, paired by view; 95 % bootstrap over identities. Bold: the interval excludes zero. The variational method "
+    "has no offset."
 )
 
 
@@ -55,11 +56,14 @@ def ladder_table(study: Study) -> Table | None:
         GridColumn("psnr"),
         GridColumn("psnr", {"method_b": REFERENCE}, label="difference ↑", main=True),
     ]
-    lines = [GridLine(step.label, {"method": step.method}) for step in LADDER]
+    lines = [GridLine(step.label, {"method": step.method}, text=_named(step.reference)) for step in LADDER]
     title = f"Ablation ladder against {TARGET_NAMES['surface']}"
-    grid = Grid("ladder", title, NOTE, fit_groups(columns), [("", lines)], first_head="step")
-    table = build_grid(grid, _ladder_rows(study))
-    return _with_references(table) if table else None
+    grid = Grid("ladder", title, NOTE, fit_groups(columns), [("", lines)], first_head="step", text_head="compared with")
+    return build_grid(grid, _ladder_rows(study))
+
+
+def _named(reference: str) -> str:
+    return method_label(reference) if reference else ABSENT.text
 
 
 def _ladder_rows(study: Study) -> Results:
@@ -82,19 +86,3 @@ def _negated(row: ResultRow) -> ResultRow:
     """b minus a from the paired row a minus b: the interval's bounds swap."""
     low, high = (None if bound is None else -bound for bound in (row.ci_high, row.ci_low))
     return replace(row, method=row.method_b, method_b=row.method, value=-row.value, ci_low=low, ci_high=high)
-
-
-def _with_references(table: Table) -> Table:
-    """The table with a first column that names what each line is compared with."""
-    names = {step.label: Cell(method_label(step.reference)) if step.reference else ABSENT for step in LADDER}
-    sections = (
-        replace(section, lines=tuple(replace(line, cells=(names[line.label], *line.cells)) for line in section.lines))
-        for section in table.sections
-    )
-    return replace(
-        table,
-        heads=(("compared with", ""), *table.heads),
-        sections=tuple(sections),
-        groups=(("", 1), *table.groups),
-        main_columns=tuple(index + 1 for index in table.main_columns),
-    )
