@@ -4,8 +4,8 @@ A run's own folder keeps every row. Git keeps every version of a published file,
 the paper or notebook reads stays out of it:
 
 * Data sets that another one pools: only the methods' own depth errors inside, all views, which the table of data sets shows.
-* Differences of two methods: of each metric only those inside, where it has any. Near-frontal differences of surfaces:
-  only F-scores to interpolation, which the detailed tables show.
+* Differences of two methods: of each metric only those inside, where its experiment has any on that target. Near-frontal
+  differences of surfaces: only F-scores to interpolation, which the detailed tables show.
 * Thresholds of surfaces: those that tables show, in the unit of the data, of precision and recall too. Of the F-score's
   others only what the figure of its curve shows: methods' own values inside, all views, first seed.
 
@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from splathead.report.data import Results, load_results, split_by_scale, without_parts
-from splathead.report.study.data import focus
 from splathead.report.table_set import DIFFERENCE_BASES
 from splathead.report.tables import area_thresholds, f_thresholds
 from splathead.results import ResultRow, parse_threshold, write_results
@@ -37,11 +36,15 @@ def published_rows(kind: str, results: Results) -> Results:
     if kind == "depth":
         pooled = set(whole)
         whole += tuple(row for row in results.rows if row not in pooled and _is_own_error_inside(row))
-    own, differences = ([row for row in whole if bool(row.method_b) == paired] for paired in (False, True))
-    kept = Results((*own, *focus(Results(tuple(differences)), "zone").rows))
+    inside = {_measure(row) for row in whole if row.method_b and row.zone == "interior"}
+    kept = Results(tuple(row for row in whole if not row.method_b or row.zone == "interior" or _measure(row) not in inside))
     if kind != "mesh":
         return kept
     return Results(tuple(row for part in split_by_scale(kept).values() for row in _surface_rows(part)))
+
+
+def _measure(row: ResultRow) -> tuple[str, str, str]:
+    return row.experiment, row.target, row.metric
 
 
 def _is_own_error_inside(row: ResultRow) -> bool:

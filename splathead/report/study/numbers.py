@@ -3,7 +3,7 @@ r"""Numbers of the paper's text as LaTeX macros, made from result rows; no numbe
 A macro's name is its parts in CamelCase: ``\RmseUnetSurfaceVanilla`` is the interior RMSE over all views of the UNet
 against the true surface on vanilla fits, ``\RmseUnetSurfaceVanillaCi`` its interval. With ``Silhouette``, ``Full`` or
 ``Frontal`` after the metric: that zone, or near-frontal views. ``\RmseUnetMinusBilinearSurfaceVanilla`` is a paired
-difference, which is published of the interior only. ``\BudgetRmseSplatFullVanilla`` (``Antialiased`` at the end for the
+difference; ``report.publishing`` says which are published. ``\BudgetRmseSplatFullVanilla`` (``Antialiased`` at the end for the
 other raster mode), ``\CrossDropVanilla``, ``\BitsRmseUnetEightBitVanilla``, ``\NormalsMaeSplatRenderVanilla``,
 ``\AuditFUnetAVanilla``, ``\CostParametersUnet``, ``\ClaimFGapFine``, ``\PublishedPsnrUnet``, settings such as
 ``\ConfigTrainSteps`` and counts such as ``\TestIdentities`` follow the same pattern.
