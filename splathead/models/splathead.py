@@ -215,7 +215,7 @@ class SplatHead(nn.Module):
                 top, left = ((large - small) // 2 for large, small in zip(x.shape[-2:], low.shape[-2:]))
                 return x[..., top + down :, left + right :][..., : low.shape[-2], : low.shape[-1]]
 
-            # stacked, all differences are one kernel each for subtracting, weighing and clamping: half of an eager run is launches
+            # stacked: one kernel each to subtract, weigh and clamp all of them; an eager run waits for launches
             ahead = torch.cat([*[low] * len(means), middle(padded, 0, 1), middle(padded, 1, 0)], dim=1)
             behind = torch.cat([*map(middle, means), middle(padded, 0, -1), middle(padded, -1, 0)], dim=1)
             limited = ((ahead - behind) * self.band_weights).clamp(-16, 16)
