@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -366,3 +367,16 @@ def test_units_of_a_depth_map_are_millimetres_where_their_size_is_given(tmp_path
     options = EnhanceOptions(near=encoding.near, far=encoding.far, hfov=50.0, scale_mm=1000.0, **{**SMALL, "views": 8})
     enhance(tmp_path / "codes.png", tmp_path / "codes", options)
     assert abs(load_depth_png(tmp_path / "codes" / "depth.png").encoding.near - truth[mask].min()) < 1.0
+
+
+def test_a_process_that_is_replaced_for_its_memory_is_no_warning():
+    from joblib import delayed
+
+    from splathead.enhance.workers import in_workers
+
+    said = "A worker stopped while some jobs were given to the executor"  # of joblib's loky/process_executor.py
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert list(in_workers([delayed(len)("ab")] * 2, 1)) == [2, 2]
+        warnings.warn(f"{said}. This can be caused by a too short worker timeout", UserWarning, stacklevel=1)
+    assert not seen
