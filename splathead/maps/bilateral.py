@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
+
+LARGEST_DIFFERENCE = 3 * 255
+"""L1 between two 8-bit colours"""
 
 
 def joint_bilateral_normals(
@@ -28,19 +32,39 @@ def joint_bilateral_normals(
         sigma_colour: standard deviation of the colour difference (L1 over the channels as in OpenCV, 0..765).
     """
     radius = diameter_px // 2
-    pad = ((radius, radius), (radius, radius), (0, 0))
-    colours = np.pad(guide.astype(np.float32), pad)
-    values = np.pad(normals.astype(np.float32) * mask[..., None], pad)  # empty pixels add nothing
+    taps = np.array(
+        [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1) if dy * dy + dx * dx <= radius**2]
+    )
+    nearness = np.exp(-(taps**2).sum(axis=1) / (2 * sigma_px**2)).astype(np.float32)
+    likeness = np.exp(-(np.arange(LARGEST_DIFFERENCE + 1) ** 2) / (2 * sigma_colour**2)).astype(np.float32)
+    values = normals.astype(np.float32) * mask[..., None]  # empty pixels add nothing
+    return _averaged_normals(values, mask, np.ascontiguousarray(guide), taps, nearness, likeness)
+
+
+@numba.njit(cache=True, nogil=True)
+def _averaged_normals(
+    values: np.ndarray, mask: np.ndarray, guide: np.ndarray, taps: np.ndarray, nearness: np.ndarray, likeness: np.ndarray
+) -> np.ndarray:
+    """Weighted sums of ``values`` [H, W, 3] over ``taps`` [K, 2] at unit length, zero outside ``mask``. A tap's weight is
+    ``nearness`` [K] times ``likeness`` at the L1 difference of the colours."""
     height, width = mask.shape
-    centre = colours[radius : radius + height, radius : radius + width]
-    total = np.zeros((height, width, 3), np.float32)
-    for dy in range(-radius, radius + 1):
-        for dx in range(-radius, radius + 1):
-            if dy * dy + dx * dx > radius * radius:
+    result = np.zeros((height, width, 3), np.float32)
+    for row in range(height):
+        for column in range(width):
+            if not mask[row, column]:
                 continue
-            window = (slice(radius + dy, radius + dy + height), slice(radius + dx, radius + dx + width))
-            difference = np.abs(colours[window] - centre).sum(axis=2)
-            exponent = difference**2 / (2 * sigma_colour**2) + (dy * dy + dx * dx) / (2 * sigma_px**2)
-            total += np.exp(-exponent)[..., None] * values[window]
-    length = np.linalg.norm(total, axis=2, keepdims=True)
-    return np.where(mask[..., None], np.divide(total, length, out=np.zeros_like(total), where=length > 0), 0)
+            red, green, blue = np.int64(guide[row, column, 0]), np.int64(guide[row, column, 1]), np.int64(guide[row, column, 2])
+            x, y, z = np.float32(0), np.float32(0), np.float32(0)
+            for k in range(len(taps)):
+                r, c = row + taps[k, 0], column + taps[k, 1]
+                if r < 0 or r >= height or c < 0 or c >= width or not mask[r, c]:
+                    continue
+                difference = abs(guide[r, c, 0] - red) + abs(guide[r, c, 1] - green) + abs(guide[r, c, 2] - blue)
+                weight = nearness[k] * likeness[difference]
+                x += weight * values[r, c, 0]
+                y += weight * values[r, c, 1]
+                z += weight * values[r, c, 2]
+            length = np.sqrt(x * x + y * y + z * z)
+            if length > 0:
+                result[row, column, 0], result[row, column, 1], result[row, column, 2] = x / length, y / length, z / length
+    return result
