@@ -34,13 +34,13 @@ LADDER = (
     Step("+ guides", "splathead_guided", "splathead"),
     Step("+ interval", "splathead_guided_interval", "splathead_guided"),
     Step("+ long schedule", "splathead_long_guided", "splathead_guided"),
-    Step("+ longest schedule", "splathead_longest_guided", "splathead_long_guided"),
+    Step("+ longest schedule", "splathead_longest_guided", "splathead_guided"),
     Step("+ mixture of inputs", "splathead_mix_guided", "splathead_longest_guided"),
     Step("+ multi-view, fused", "splathead_guided_fused", "splathead_guided"),
     Step("+ multi-view, predicted again", "splathead_guided_multiview", "splathead_guided"),
 )
 """Each step beside what differs from it in that step alone where there is such a method, else beside the line above: several
-start from SplatHead with guides, which intervals and views are applied to and which the long schedule trains for longer."""
+start from SplatHead with guides, which intervals and views are applied to and which the longer schedules train for longer."""
 NOTE = (
     "Each line is compared with the method that it names, not always with the line above; the network with and without guides "
     "is one set of weights. Interior, all views. RMSE, PSNR: mean over test identities. Difference: PSNR minus that of the "
