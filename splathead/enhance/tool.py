@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +10,7 @@ from joblib import delayed
 
 from splathead.cli import core_count
 from splathead.devices import compute_device
+from splathead.enhance.clock import Clock
 from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_depth
 from splathead.enhance.device_choice import Devices, prepare_network
 from splathead.enhance.enlarge import method_network, method_weights
@@ -31,20 +28,6 @@ from splathead.result_view.folder import FILES, RESULT_NAME
 from splathead.stages import fingerprint_path
 from splathead.subjects.importer import report_lines
 from splathead.threads import prepare
-
-
-@dataclass
-class Clock:
-    """Seconds of the steps so far."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Add the block's time to step ``name``."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
 
 
 def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dict:
