@@ -45,7 +45,7 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
     misplaced = options.given(*DEPTH_OPTIONS) if kind != "depth" else options.given("watertight", "views", "up", "front")
     if misplaced:
         raise ValueError(f"--{misplaced[0]} does not go with {path}, which is {kind} ({reason})")
-    devices = Devices.of(options)
+    devices = Devices.of(options, kind)
     about_method = _check_method(options, kind)
     if kind != "depth":
         prepare_network(options, devices.network)

@@ -93,7 +93,7 @@ def enhance_views(
 
     ``jobs`` views are worked on at a time; the result does not depend on it.
     """
-    devices = Devices.of(options)
+    devices = Devices.of(options, "splats")
     config = Config(seed=options.seed)
     config.render.backend = options.backend
     name = options.method_for("splats")
