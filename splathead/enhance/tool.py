@@ -159,7 +159,10 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
 
 
 def _jump(view: EnhancedView) -> float:
-    """Depth difference of neighbouring pixels that separates surfaces: 4 mm, or the same part of a head of unknown unit."""
+    """Depth difference of neighbouring pixels that separates surfaces: 4 mm, or the same part of a head of unknown unit.
+
+    Such a head's diagonal is taken for twice the range of its depth.
+    """
     if view.after.encoding.unit == "mm":
         return JUMP_MM
     return JUMP_MM / HEAD_DIAGONAL_MM * (view.after.encoding.far - view.after.encoding.near) * 2
