@@ -3,8 +3,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from analytic_surfaces import ellipsoid_depth
 
 from splathead import devices
+from splathead.cameras import orbit_camera
+from splathead.enhance import EnhanceOptions, enhance
+from splathead.enhance.device_choice import Devices
+from splathead.images import DepthEncoding, write_png
 from splathead.raster import gsplat, inria
 
 
@@ -22,16 +27,34 @@ def test_cpu_machine(monkeypatch):
         devices.compute_device("cuda")
 
 
-def test_gpu_without_nvcc_renders_on_the_cpu_and_says_so_once(monkeypatch):
+@pytest.fixture
+def gpu_without_nvcc(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(gsplat, "unavailable_reason", lambda: "nvcc is not on the PATH; install the CUDA toolkit")
     monkeypatch.setattr(inria, "unavailable_reason", lambda: "not installed")
+
+
+def test_gpu_without_nvcc_renders_on_the_cpu_and_says_so_once(gpu_without_nvcc):
     with pytest.warns(UserWarning, match="install the CUDA toolkit"):
         assert devices.raster_device("auto").type == "cpu"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert devices.raster_device("auto").type == "cpu"
     assert devices.compute_device("auto").type == "cuda"
+
+
+def test_a_depth_map_on_a_gpu_without_nvcc_needs_no_rasteriser(gpu_without_nvcc, tmp_path):
+    camera = orbit_camera(0.0, 0.0, 64)
+    truth = ellipsoid_depth(camera)
+    encoding = DepthEncoding.from_depth(truth, truth > 0, 8, "mm")
+    write_png(tmp_path / "depth.png", encoding.encode(truth, truth > 0))
+    options = EnhanceOptions(resolution=64, faces=3000, jobs=1, near=encoding.near, far=encoding.far, hfov=camera.hfov_deg)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "a GPU is here")
+        record = enhance(tmp_path / "depth.png", tmp_path / "out", options)
+    assert record["kind"] == "depth" and record["devices"] == {}
+    with pytest.warns(UserWarning, match="install the CUDA toolkit"):
+        assert Devices.of(options, "splats").raster.type == "cpu"
 
 
 def test_gpu_with_a_cuda_rasteriser(monkeypatch):

@@ -254,7 +254,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(head, weights, tmp_path):
     with pytest.raises(RuntimeError, match="device cuda: torch sees no CUDA device; use device auto or cpu"):
         enhance(tmp_path / "head.ply", tmp_path / "out", EnhanceOptions(**OPTIONS, device="cuda"))
     assert not (tmp_path / "out").exists()
-    assert Devices.of(EnhanceOptions(device="auto")) == Devices(torch.device("cpu"), torch.device("cpu"))
+    assert Devices.of(EnhanceOptions(device="auto"), "splats") == Devices(torch.device("cpu"), torch.device("cpu"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

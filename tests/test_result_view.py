@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,16 +15,18 @@ import numpy as np
 import pytest
 import trimesh
 from browser import browse
+from conftest import REPOSITORY
 from result_folders import OFFSET_MM, head_gaussians, make_result
 
 from splathead.cameras import orbit_camera
 from splathead.fusion import load_mesh
-from splathead.images import load_depth_png
+from splathead.images import load_depth_png, read_png
 from splathead.maps.normals import normals_from_depth
 from splathead.result_view import open_result, write_report
 from splathead.result_view.meshes import load_meshes
 from splathead.result_view.pictures import change_picture, load_front_view, nice_range, shaded_normals, shaded_picture
-from splathead.result_view.turntable import TurntableOptions, turntable, turntable_cameras
+from splathead.result_view.sheet import HEADING_PX, HEADINGS, TILE_PX, results_sheet
+from splathead.result_view.turntable import BACKGROUND, TurntableOptions, turntable, turntable_cameras
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +249,40 @@ def test_report_works_in_a_browser(page, tmp_path):
     assert found, title
     assert "80%" in found[1] or "100% - 20%" in found[1]
     assert 0.1 < float(found[2]) < 0.9 and float(found[3]) > 0.7  # the surface moved outwards
+
+
+def test_a_sheet_has_a_row_for_each_result(out, tmp_path):
+    plain = shutil.copytree(out, tmp_path / "plain")
+    files = json.loads((plain / "result.json").read_text())["files"]
+    change_json(plain, files={role: name for role, name in files.items() if role != "rgb"})
+    sheet = results_sheet([out, plain])
+    assert sheet.shape == (HEADING_PX + 2 * TILE_PX, len(HEADINGS) * TILE_PX, 3) and sheet.dtype == np.uint8
+    headings = sheet[:HEADING_PX].reshape(HEADING_PX, len(HEADINGS), TILE_PX, 3)
+    assert (headings.min(axis=(0, 2, 3)) < 100).all() and (headings[0] == 255).all()
+    rows = sheet[HEADING_PX:].reshape(2, TILE_PX, len(HEADINGS), TILE_PX, 3).swapaxes(1, 2)
+    assert (rows[1, 0] == 255).all() and np.array_equal(rows[1, 1:], rows[0, 1:])  # no colours, all else the same
+
+    view = load_front_view(open_result(out))
+    (height, width), inside = view.after.shape, view.after > 0
+    top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
+    pictures = [read_png(out / "rgb.png", channels=3, bits=8)[view.box]]
+    pictures += [shaded_picture(depth, view.camera) for depth in (view.before, view.after)]
+    for tile, picture in zip(rows[0], pictures):
+        seen = inside if picture.shape[-1] == 3 else picture[..., 3] == 255
+        shown = tile[top : top + height, left : left + width]
+        assert np.array_equal(shown[seen], picture[seen][:, :3]) and (shown[~seen] == 255).all()
+    assert (rows[0, 3, 0, 0] == BACKGROUND).all() and (rows[0, 3] != BACKGROUND).any(-1).mean() > 0.2
+
+
+def test_the_script_writes_the_sheet(out, tmp_path):
+    picture = tmp_path / "heads.png"
+    command = [sys.executable, str(REPOSITORY / "scripts" / "23_picture.py"), str(out), "--out", str(picture)]
+    subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY)
+    assert np.array_equal(read_png(picture, channels=3, bits=8), results_sheet([out]))
+
+
+def test_a_sheet_of_half_a_result_names_what_is_missing(out, tmp_path):
+    folder = shutil.copytree(out, tmp_path / "out")
+    change_json(folder, files={"depth": "depth.png", "depth_before": "depth_before.png"})
+    with pytest.raises(ValueError, match=r"out: no mesh.ply in it, expected the whole result of scripts/20_enhance_head.py"):
+        results_sheet([folder])

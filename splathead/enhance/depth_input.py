@@ -19,6 +19,7 @@ from splathead.prediction import interpolate_depth
 
 DEPTH_OPTIONS = ("near", "far", "hfov", "rgb", "values", "white_is_near", "no_surface")
 ASPECT_TOLERANCE = 0.01
+"""Relative difference of proportions that rounding to whole pixels may leave between a photo and its depth"""
 MOSTLY = 0.98
 """Share of pixels with a surface from which on the background is probably one of them"""
 

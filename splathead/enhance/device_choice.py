@@ -21,12 +21,14 @@ class Devices:
     """Devices of a call."""
 
     network: torch.device
-    raster: torch.device
+    raster: torch.device | None
+    """None where nothing is rendered: a machine without a CUDA rasteriser is not warned of it then"""
 
     @classmethod
-    def of(cls, options: EnhanceOptions) -> Devices:
-        """As the options say. RuntimeError for a GPU that torch does not see."""
-        return cls(compute_device(options.device), raster_device(options.device, options.backend))
+    def of(cls, options: EnhanceOptions, kind: str) -> Devices:
+        """As the options say, for an input of this kind. RuntimeError for a GPU that torch does not see."""
+        network = compute_device(options.device)
+        return cls(network, None if kind == "depth" else raster_device(options.device, options.backend))
 
     def record(self, options: EnhanceOptions, kind: str) -> dict[str, str]:
         """Part of the work -> device, for the parts that a call on an input of this kind has."""
@@ -35,7 +37,7 @@ class Devices:
         used = {}
         if method_weights(options.method_for(kind)) is not None:
             used["network"] = device_text(self.network)
-        if kind != "depth":
+        if self.raster is not None:
             used["rasteriser"] = f"{device_text(self.raster)}, backend {resolve_backend(options.backend, self.raster)}"
         return used
 

@@ -18,6 +18,7 @@ MANY_GAUSSIANS = 500_000
 """Larger files are read without view-dependent colour: a quarter of the memory, and a mesh has one colour a point anyway."""
 INVISIBLE_OPACITY = 1 / 255
 CAPTURE_PX = 512
+"""Longer side of the pictures of a capture in its fit"""
 SETTING_FLAGS = {
     f"{prefix}_{setting}": f"--{flag}"
     for prefix in ("import", "capture")

@@ -17,7 +17,9 @@ VOXEL_MM = 0.8
 TRUNCATION_VOXELS = 6.0
 """Views of one fit disagree by some millimetres; a narrower band would keep both surfaces"""
 JUMP_MM = 4.0
+"""Depth difference of neighbouring pixels that separates surfaces"""
 COLOUR_TOLERANCE_VOXELS = 3.0
+"""A view colours a vertex that lies so near the depth it saw"""
 SPECK_SHARE = 0.01
 """Pieces of a depth map's mesh with fewer of its faces are left out"""
 MOST_CUT = 0.01
@@ -66,11 +68,11 @@ def depth_mesh(depth_map: DepthMap, rgb: np.ndarray | None, jump: float, faces: 
 
     surface = Surface.from_depth(depth_map.depth, depth_map.mask, depth_map.camera, jump)
     at_origin = np.allclose(depth_map.camera.world_to_cam, np.eye(4))
-    vertices = surface.vertices * (1.0, -1.0, -1.0) if at_origin else surface.vertices
-    mesh = large_components(FusedMesh(np.float32(vertices), np.int32(surface.faces)), SPECK_SHARE)
+    axes = np.array([1.0, -1.0, -1.0]) if at_origin else 1.0  # a camera of the user's has no place in the world: y is down
+    mesh = large_components(FusedMesh(np.float32(surface.vertices * axes), np.int32(surface.faces)), SPECK_SHARE)
     mesh = decimated(mesh, faces)
     if rgb is not None:
-        pixels, _ = depth_map.camera.project(mesh.vertices * ((1.0, -1.0, -1.0) if at_origin else 1.0))
+        pixels, _ = depth_map.camera.project(mesh.vertices * axes)
         height, width = depth_map.depth.shape
         columns, rows = (np.clip(pixels[:, axis].astype(int), 0, size - 1) for axis, size in ((0, width), (1, height)))
         mesh.colours = rgb[rows, columns]

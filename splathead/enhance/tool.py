@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +10,7 @@ from joblib import delayed
 
 from splathead.cli import core_count
 from splathead.devices import compute_device
+from splathead.enhance.clock import Clock
 from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_depth
 from splathead.enhance.device_choice import Devices, prepare_network
 from splathead.enhance.enlarge import method_network, method_weights
@@ -33,20 +30,6 @@ from splathead.subjects.importer import report_lines
 from splathead.threads import prepare
 
 
-@dataclass
-class Clock:
-    """Seconds of the steps so far."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Add the block's time to step ``name``."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
-
-
 def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dict:
     """Enhance ``path`` into the folder ``out``; returns what ``out/result.json`` says.
 
@@ -62,7 +45,7 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
     misplaced = options.given(*DEPTH_OPTIONS) if kind != "depth" else options.given("watertight", "views", "up", "front")
     if misplaced:
         raise ValueError(f"--{misplaced[0]} does not go with {path}, which is {kind} ({reason})")
-    devices = Devices.of(options)
+    devices = Devices.of(options, kind)
     about_method = _check_method(options, kind)
     if kind != "depth":
         prepare_network(options, devices.network)
@@ -176,7 +159,10 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
 
 
 def _jump(view: EnhancedView) -> float:
-    """Depth difference of neighbouring pixels that separates surfaces: 4 mm, or the same part of a head of unknown unit."""
+    """Depth difference of neighbouring pixels that separates surfaces: 4 mm, or the same part of a head of unknown unit.
+
+    Such a head's diagonal is taken for twice the range of its depth.
+    """
     if view.after.encoding.unit == "mm":
         return JUMP_MM
     return JUMP_MM / HEAD_DIAGONAL_MM * (view.after.encoding.far - view.after.encoding.near) * 2

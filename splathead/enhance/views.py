@@ -31,14 +31,15 @@ DIRECTIONS = (
     (60, -15), (-60, -15), (110, 20), (-110, 20), (180, 50),
 )  # fmt: skip
 """Yaw and elevation in degrees of the views, the most telling ones first: the face, the sides, the back, from below, above"""
-MARGIN = 1.1
+STEP_BACK = 1.1
+"""Factor by which cameras move away until the head fits"""
 _one_gpu_render = threading.Lock()
 """The CUDA rasterisers load, and may compile, their kernels at the first call: two threads must not begin that together"""
 
 
 @dataclass(frozen=True)
 class EnhancedView:
-    """One view, all maps [H, W] of its camera's size; depth in mm."""
+    """One view, all maps [H, W] of its camera's size; depth in the unit of ``after``, which is mm but for some depth maps."""
 
     camera: Camera
     before: DepthMap
@@ -78,7 +79,7 @@ def fitting_cameras(head: Head, directions: Sequence[tuple[float, float]], side:
         cameras = [orbit_camera(yaw, elevation, side, radius=radius) for yaw, elevation in directions]
         if all(_in_picture(camera, corners) for camera in cameras):
             return cameras
-        radius *= MARGIN
+        radius *= STEP_BACK
 
 
 def _in_picture(camera: Camera, points: np.ndarray) -> bool:
@@ -93,7 +94,7 @@ def enhance_views(
 
     ``jobs`` views are worked on at a time; the result does not depend on it.
     """
-    devices = Devices.of(options)
+    devices = Devices.of(options, "splats")
     config = Config(seed=options.seed)
     config.render.backend = options.backend
     name = options.method_for("splats")

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import delayed
 
 from splathead.cli import core_count
 from splathead.depth_files import save_depth_exr
+from splathead.enhance.clock import Clock
 from splathead.enhance.mesh import Holes, is_watertight
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView
@@ -25,9 +25,6 @@ from splathead.maps.normals import normals_from_depth
 from splathead.ply import save_gaussians_ply
 from splathead.result_view.folder import FILES, RESULT_NAME, SCHEMA, open_result, unit_label
 from splathead.result_view.report import DrawnReport, draw_front, draw_pair, write_report
-
-if TYPE_CHECKING:
-    from splathead.enhance.tool import Clock
 
 
 @dataclass(frozen=True)

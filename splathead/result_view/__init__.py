@@ -1,4 +1,4 @@
-"""Looking at what was made of a head: the report and the viewer of a result folder, and its turntable.
+"""Looking at what was made of a head: the report and the viewer of a result folder, its turntable, a picture of several.
 
 The turntable's module is not imported here: worker processes draw meshes for the report and need no torch, which alone takes
 seconds.

@@ -48,8 +48,8 @@ def load_meshes(result: ResultFolder) -> MeshPair | None:
     """The meshes of a result; None where it has none. ValueError names a file that is no mesh."""
     if "mesh_ply" not in result.files:
         return None
-    after = _load(result, "mesh_ply")
-    before = _load(result, "mesh_before") if "mesh_before" in result.files else None
+    after = load_role(result, "mesh_ply")
+    before = load_role(result, "mesh_before") if "mesh_before" in result.files else None
     return mesh_pair(after, before)
 
 
@@ -62,7 +62,8 @@ def mesh_pair(after: FusedMesh, before: FusedMesh | None) -> MeshPair:
     return MeshPair(after, before, nice_range(signed_distances(some, surface)), surface)
 
 
-def _load(result: ResultFolder, role: str) -> FusedMesh:
+def load_role(result: ResultFolder, role: str) -> FusedMesh:
+    """The mesh ``role`` of a result. ValueError names a file that is no mesh."""
     path = result.files[role]
     try:
         mesh = load_mesh(path)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from splathead.cameras import Camera
-from splathead.images import DepthMap, load_depth_png
+from splathead.images import DepthMap, load_depth_png, read_png
 from splathead.maps.normals import normals_from_depth
 from splathead.report.panels import ERROR_COLOURS, NICE_RANGES, coloured, depth_picture, error_map, head_box
 from splathead.result_view.folder import ResultFolder
@@ -62,6 +62,17 @@ def _check_same_view(result: ResultFolder, after: DepthMap, before: DepthMap) ->
     if shapes[0] != shapes[1] or after.encoding.unit != before.encoding.unit:
         found = " and ".join(f"{h}x{w} {m.encoding.unit}" for (h, w), m in zip(shapes, (after, before)))
         raise ValueError(f"{result.path}: depth.png and depth_before.png are {found}, expected the same view")
+
+
+def read_front(result: ResultFolder, view: FrontView, role: str, channels: int) -> np.ndarray:
+    """The picture ``role`` of the front view, uint8 [h, w] or [h, w, channels], cut as its maps are.
+
+    ValueError for one of another size than theirs.
+    """
+    image = read_png(result.files[role], channels=channels, bits=8)[view.box]
+    if image.shape[:2] != view.after.shape:
+        raise ValueError(f"{result.files[role]}: {image.shape[1]}x{image.shape[0]}, expected the size of depth.png")
+    return image
 
 
 def shaded_normals(normals: np.ndarray, base: np.ndarray = CLAY) -> np.ndarray:

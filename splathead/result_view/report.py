@@ -10,13 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from splathead.fusion import FusedMesh
-from splathead.images import atomic_path, read_png
+from splathead.images import atomic_path
 from splathead.report.panels import DEPTH_COLOURS, ERROR_COLOURS, colour_gradient
 from splathead.report.shell import button_group, card, cards, page_text, picture_tag, tile
 from splathead.report.viewer import viewer_json, viewer_markup
 from splathead.result_view.folder import FILES, ROLES, ResultFolder, open_result
 from splathead.result_view.meshes import MeshPair, load_meshes, mesh_pair
-from splathead.result_view.pictures import FrontView, before_after, change_picture, load_front_view, nice_range, opaque
+from splathead.result_view.pictures import (
+    FrontView,
+    before_after,
+    change_picture,
+    load_front_view,
+    nice_range,
+    opaque,
+    read_front,
+)
 from splathead.threads import thread_map
 
 REPORT_FACES = 60_000
@@ -167,9 +175,7 @@ def _tiles(result: ResultFolder, view: FrontView) -> list[str]:
     tiles = []
     for role, (channels, name, detail) in wanted.items():
         if role in result.files:
-            image = read_png(result.files[role], channels=channels, bits=8)[view.box]
-            if image.shape[:2] != view.after.shape:
-                raise ValueError(f"{result.files[role]}: {image.shape[1]}x{image.shape[0]}, expected the size of depth.png")
+            image = read_front(result, view, role, channels)
             shown = image.any(-1) if role == "normal" else view.after > 0  # black is no normal
             tiles.append(tile(opaque(image, shown), name, detail))
     return tiles

@@ -52,7 +52,7 @@ def turntable(
     where they are given. Returns ``path``."""
     options = options or TurntableOptions()
     cameras = turntable_cameras(mesh.vertices, options)
-    panes = [_mesh_frames(mesh, cameras)]
+    panes = [mesh_frames(mesh, cameras)]
     if splats is not None:
         panes.append(_splat_frames(splats, cameras))
     with atomic_path(Path(path)) as temporary:
@@ -79,7 +79,7 @@ def turntable_cameras(vertices: np.ndarray, options: TurntableOptions) -> list[C
     return cameras
 
 
-def _mesh_frames(mesh: FusedMesh, cameras: list[Camera]) -> Iterator[np.ndarray]:
+def mesh_frames(mesh: FusedMesh, cameras: list[Camera]) -> Iterator[np.ndarray]:
     """Frames [H, W, 3] uint8 of the mesh as lit clay."""
     head = HeadMesh(mesh.vertices, mesh.faces, np.ones(mesh.vertices.shape, np.float32))
     head.vertex_normals  # noqa: B018  once, before threads ask for it
@@ -107,10 +107,10 @@ def _splat_frames(splats: Gaussians, cameras: list[Camera]) -> Iterator[np.ndarr
         yield from pool.map(frame, cameras)
 
 
-def over_background(rgba: np.ndarray) -> np.ndarray:
-    """Straight RGBA [H, W, 4] uint8 over :data:`BACKGROUND`, [H, W, 3] uint8."""
+def over_background(rgba: np.ndarray, background: np.ndarray = BACKGROUND) -> np.ndarray:
+    """Straight RGBA [H, W, 4] uint8 over a colour [3] uint8, [H, W, 3] uint8."""
     alpha = rgba[..., 3:].astype(np.uint16)
-    return ((rgba[..., :3] * alpha + BACKGROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return ((rgba[..., :3] * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def write_video(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
