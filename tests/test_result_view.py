@@ -258,9 +258,9 @@ def test_a_sheet_has_a_row_for_each_result(out, tmp_path):
     sheet = results_sheet([out, plain])
     assert sheet.shape == (HEADING_PX + 2 * TILE_PX, len(HEADINGS) * TILE_PX, 3) and sheet.dtype == np.uint8
     headings = sheet[:HEADING_PX].reshape(HEADING_PX, len(HEADINGS), TILE_PX, 3)
-    assert (headings.min(axis=(0, 2, 3)) < 100).all() and (headings[0] == 255).all()
+    assert (headings.min(axis=(0, 2, 3)) < 100).all() and (headings[0] == BACKGROUND).all()
     rows = sheet[HEADING_PX:].reshape(2, TILE_PX, len(HEADINGS), TILE_PX, 3).swapaxes(1, 2)
-    assert (rows[1, 0] == 255).all() and np.array_equal(rows[1, 1:], rows[0, 1:])  # no colours, all else the same
+    assert (rows[1, 0] == BACKGROUND).all() and np.array_equal(rows[1, 1:], rows[0, 1:])  # no colours, all else the same
 
     view = load_front_view(open_result(out))
     (height, width), inside = view.after.shape, view.after > 0
@@ -270,7 +270,7 @@ def test_a_sheet_has_a_row_for_each_result(out, tmp_path):
     for tile, picture in zip(rows[0], pictures):
         seen = inside if picture.shape[-1] == 3 else picture[..., 3] == 255
         shown = tile[top : top + height, left : left + width]
-        assert np.array_equal(shown[seen], picture[seen][:, :3]) and (shown[~seen] == 255).all()
+        assert np.array_equal(shown[seen], picture[seen][:, :3]) and (shown[~seen] == BACKGROUND).all()
     assert (rows[0, 3, 0, 0] == BACKGROUND).all() and (rows[0, 3] != BACKGROUND).any(-1).mean() > 0.2
 
 

@@ -12,12 +12,11 @@ from splathead.report.panels import shrunk
 from splathead.result_view.folder import FILES, ResultFolder, open_result
 from splathead.result_view.meshes import load_role
 from splathead.result_view.pictures import FrontView, before_after, load_front_view, opaque, read_front
-from splathead.result_view.turntable import TurntableOptions, mesh_frames, over_background, turntable_cameras
+from splathead.result_view.turntable import BACKGROUND, TurntableOptions, mesh_frames, over_background, turntable_cameras
 
 HEADINGS = ("colour", "depth before", "depth enhanced", "mesh")
 TILE_PX = 300
 HEADING_PX = 32
-WHITE = np.full(3, 255, np.uint8)
 FRAMES_OF_A_TURN = 12
 """The mesh is shown as the turntable's second frame of so many: 30 degrees from the front"""
 
@@ -51,18 +50,18 @@ def _colours(result: ResultFolder, view: FrontView) -> np.ndarray:
 
 
 def _tile(rgba: np.ndarray) -> np.ndarray:
-    """RGBA in the middle of a white tile [TILE_PX, TILE_PX, 3] uint8, reduced to fit."""
-    picture = over_background(shrunk(rgba, TILE_PX), WHITE)
+    """RGBA in the middle of a tile [TILE_PX, TILE_PX, 3] uint8, reduced to fit."""
+    picture = over_background(shrunk(rgba, TILE_PX))
     height, width = picture.shape[:2]
     top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
-    tile = np.full((TILE_PX, TILE_PX, 3), WHITE)
+    tile = np.full((TILE_PX, TILE_PX, 3), BACKGROUND)
     tile[top : top + height, left : left + width] = picture
     return tile
 
 
 def _heading(text: str) -> np.ndarray:
-    """Dark text in the middle of a white strip [HEADING_PX, TILE_PX, 3] uint8."""
-    strip, font, size = np.full((HEADING_PX, TILE_PX, 3), WHITE), cv2.FONT_HERSHEY_SIMPLEX, 0.6
+    """Dark text in the middle of a strip [HEADING_PX, TILE_PX, 3] uint8."""
+    strip, font, size = np.full((HEADING_PX, TILE_PX, 3), BACKGROUND), cv2.FONT_HERSHEY_SIMPLEX, 0.6
     (width, height), _ = cv2.getTextSize(text, font, size, 1)
     place = ((TILE_PX - width) // 2, (HEADING_PX + height) // 2)
     return cv2.putText(strip, text, place, font, size, (48, 48, 48), 1, cv2.LINE_AA)

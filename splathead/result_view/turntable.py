@@ -107,10 +107,10 @@ def _splat_frames(splats: Gaussians, cameras: list[Camera]) -> Iterator[np.ndarr
         yield from pool.map(frame, cameras)
 
 
-def over_background(rgba: np.ndarray, background: np.ndarray = BACKGROUND) -> np.ndarray:
-    """Straight RGBA [H, W, 4] uint8 over a colour [3] uint8, [H, W, 3] uint8."""
+def over_background(rgba: np.ndarray) -> np.ndarray:
+    """Straight RGBA [H, W, 4] uint8 over :data:`BACKGROUND`, [H, W, 3] uint8."""
     alpha = rgba[..., 3:].astype(np.uint16)
-    return ((rgba[..., :3] * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return ((rgba[..., :3] * alpha + BACKGROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def write_video(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
