@@ -50,11 +50,11 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     essential = {
         f"{m}-{t}" for m in ("unet", "srresnet", "edsr", "swinir", "splathead", "unet_guided") for t in ("surface", "render")
     }
-    assert len(names) == 45 and set(names[:12]) == essential
+    assert len(names) == 46 and set(names[:12]) == essential
     assert all(len([n for n in names if n.startswith(f"{m}-")]) == 6 for m in ("unet", "splathead"))  # three seeds
     ours = {job.method: job.config.train for job in jobs if job.method.startswith("splathead")}
     longest = {"splathead_longest", "splathead_mix", "splathead_fits"}
-    long = {"splathead_long", *longest}
+    long = {"splathead_long", "splathead_mix_long", *longest}
     assert {train.steps for method, train in ours.items() if method not in long} == {config.train.steps}
     assert len({ours[method].steps for method in longest}) == 1  # they differ in their data alone
     assert {ours["splathead_long"].steps} == {job.config.train.steps for job in jobs if job.method == "unet_long"}
@@ -84,6 +84,8 @@ def test_two_of_the_studys_fits_are_kept_from_most_networks_and_tested_on():
     assert {name for name, train in trains.items() if train.fits != seen} == {"splathead_fits-surface"}
     longest, mixture, more = (trains[f"splathead_{name}-surface"] for name in ("longest", "mix", "fits"))
     assert mixture == replace(longest, method="splathead_mix", lr_mixture=mixture.lr_mixture) and mixture.lr_mixture
+    longer = trains["splathead_mix_long-surface"]
+    assert longer == replace(mixture, method="splathead_mix_long", steps=longer.steps) and longer.steps > mixture.steps
     assert more == replace(mixture, method="splathead_fits", fits=seen + unseen)
 
 

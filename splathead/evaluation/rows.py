@@ -25,8 +25,9 @@ LONG = "_long"
 """Ends the names of networks that differ from another in a longer schedule alone"""
 LONGEST = OURS + "_longest"
 """Ours with the longest schedule"""
-MORE_DATA = (LONGEST, OURS + "_mix", OURS + "_fits")
-"""Each differs from those before it in the data that it was trained on alone, and is compared with them"""
+MORE_DATA = (LONGEST, OURS + "_mix", OURS + "_fits", OURS + "_mix" + LONG)
+"""Each is compared with those before it, from which it differs in the data that it was trained on alone; the last, from the
+mixture, in its schedule"""
 COMPARED = ("bilinear_offset", "variational", "dornet_nyu")
 PAIRED_METRICS = {
     "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",

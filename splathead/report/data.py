@@ -59,6 +59,8 @@ METHOD_LABELS = {
     "splathead_longest_guided": "SplatHead, longest schedule + guides",
     "splathead_mix": "SplatHead, mixture",
     "splathead_mix_guided": "SplatHead, mixture + guides",
+    "splathead_mix_long": "SplatHead, mixture, 20,000 steps",
+    "splathead_mix_long_guided": "SplatHead, mixture, 20,000 steps + guides",
     "splathead_fits": "SplatHead, more kinds of fit",
     "splathead_fits_guided": "SplatHead, more kinds of fit + guides",
     "3dgs": "3D Gaussians",

@@ -36,6 +36,7 @@ LADDER = (
     Step("+ long schedule", "splathead_long_guided", "splathead_guided"),
     Step("+ longest schedule", "splathead_longest_guided", "splathead_guided"),
     Step("+ mixture of inputs", "splathead_mix_guided", "splathead_longest_guided"),
+    Step("+ 20,000 steps on it", "splathead_mix_long_guided", "splathead_mix_guided"),
     Step("+ multi-view, fused", "splathead_guided_fused", "splathead_guided"),
     Step("+ multi-view, predicted again", "splathead_guided_multiview", "splathead_guided"),
 )
