@@ -47,13 +47,16 @@ def upsample_spline(
     return rows @ (x @ columns.T)
 
 
-@torch.compiler.assume_constant_result
 def _kept_matrix(size: int, scale: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """:func:`_spline_matrix`, also for a compiled network, which would make it on the CPU and copy it at every call.
-
-    ``torch.compile`` can take it for a constant only for sizes that are numbers: it wants ``dynamic=False``.
-    """
+    """:func:`_spline_matrix`, which a compiled network would make on the CPU and copy at every call but for
+    :func:`prepare_to_compile`."""
     return _spline_matrix(size, scale, device, dtype)
+
+
+def prepare_to_compile() -> None:
+    """Call before ``torch.compile(network, dynamic=False)``: kept matrices are constants for it. They can be only for sizes that
+    are numbers. Not at import: the compiler takes a second and a half to load, which most runs never need."""
+    torch.compiler.assume_constant_result(_kept_matrix)
 
 
 @lru_cache(maxsize=4)  # rows and columns of two shapes of maps

@@ -17,6 +17,7 @@ import torch
 
 from splathead.config import TrainConfig
 from splathead.devices import compute_device
+from splathead.models.interpolation import prepare_to_compile
 from splathead.training.data import Batch
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def maybe_compile(function: Callable, settings: TrainConfig, device: torch.devic
     if missing:
         log.warning("train.compile needs %s: training without torch.compile", " and ".join(missing))
         return function
+    prepare_to_compile()
     return torch.compile(function, dynamic=False)
 
 
