@@ -54,8 +54,10 @@ def _kept_matrix(size: int, scale: int, device: torch.device, dtype: torch.dtype
 
 
 def prepare_to_compile() -> None:
-    """Call before ``torch.compile(network, dynamic=False)``: kept matrices are constants for it. They can be only for sizes that
-    are numbers. Not at import: the compiler takes a second and a half to load, which most runs never need."""
+    """Call before ``torch.compile(network, dynamic=False)``: kept matrices are constants for it, as sizes must be numbers then.
+
+    Not done at import: the compiler takes a second and a half to load, which most runs never need.
+    """
     torch.compiler.assume_constant_result(_kept_matrix)
 
 
