@@ -212,8 +212,9 @@ class SplatHead(nn.Module):
             means = [F.avg_pool2d(padded, 2 * reach + 1, stride=1) for reach in REACHES]
 
             def middle(x: Tensor, down: int = 0, right: int = 0) -> Tensor:
-                top, left = ((large - small) // 2 for large, small in zip(x.shape[-2:], low.shape[-2:]))
-                return x[..., top + down :, left + right :][..., : low.shape[-2], : low.shape[-1]]
+                height, width = low.shape[-2:]
+                top, left = (x.shape[-2] - height) // 2 + down, (x.shape[-1] - width) // 2 + right
+                return x[..., top : top + height, left : left + width]
 
             # stacked: one kernel each to subtract, weigh and clamp all of them; an eager run waits for launches
             ahead = torch.cat([*[low] * len(means), middle(padded, 0, 1), middle(padded, 1, 0)], dim=1)
