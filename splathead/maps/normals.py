@@ -3,6 +3,7 @@ that normals imply."""
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 from splathead.cameras import Camera
@@ -53,16 +54,28 @@ def normals_at(depth: np.ndarray, rows: np.ndarray, columns: np.ndarray, camera:
         rows, columns: [N] pixels, none at the image's border.
         camera: the view.
     """
-    width = depth.shape[1]
-    flat, at = np.ascontiguousarray(depth, dtype=np.float64).ravel(), rows * width + columns
-    left, right, up, down = flat[at - 1], flat[at + 1], flat[at - width], flat[at + width]
-    x = (columns + 0.5 - camera.cx) / camera.fx
-    y = (rows + 0.5 - camera.cy) / camera.fy
-    # a = dz_u r + s_u e_x and b = dz_v r + s_v e_y with the neighbours' rays at distance 1 / focal length
-    dz_u, s_u = right - left, (right + left) / camera.fx
-    dz_v, s_v = down - up, (down + up) / camera.fy
-    cross = np.stack([dz_u * s_v, dz_v * s_u, -(y * dz_v * s_u + x * dz_u * s_v + s_u * s_v)], axis=-1)
-    return cross / np.sqrt(np.einsum("ij,ij->i", cross, cross))[:, None]
+    intrinsics = (camera.fx, camera.fy, camera.cx, camera.cy)
+    return _unit_normals(np.ascontiguousarray(depth, dtype=np.float64), rows, columns, *intrinsics)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _unit_normals(
+    depth: np.ndarray, rows: np.ndarray, columns: np.ndarray, fx: float, fy: float, cx: float, cy: float
+) -> np.ndarray:
+    """A loop: the same in whole arrays makes fifteen passes over memory, a third of the time that a map's scores take."""
+    normals = np.empty((len(rows), 3))
+    for n in range(len(rows)):
+        row, column = rows[n], columns[n]
+        left, right, up, down = depth[row, column - 1], depth[row, column + 1], depth[row - 1, column], depth[row + 1, column]
+        x, y = (column + 0.5 - cx) / fx, (row + 0.5 - cy) / fy
+        # a = dz_u r + s_u e_x and b = dz_v r + s_v e_y with the neighbours' rays at distance 1 / focal length
+        dz_u, s_u = right - left, (right + left) / fx
+        dz_v, s_v = down - up, (down + up) / fy
+        a, b = dz_u * s_v, dz_v * s_u
+        c = -(y * b + x * a + s_u * s_v)
+        length = np.sqrt(a * a + b * b + c * c)
+        normals[n, 0], normals[n, 1], normals[n, 2] = a / length, b / length, c / length
+    return normals
 
 
 def slopes_of_normals(
