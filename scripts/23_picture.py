@@ -20,6 +20,8 @@ def run() -> None:
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULT", help="folders that scripts/20_enhance_head.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     options = parser.parse_args()
+    if options.out.suffix.lower() != ".png":
+        parser.error(f"--out {options.out}: expected the name of a PNG file, ending in .png")
     from splathead.images import write_png
     from splathead.result_view.sheet import results_sheet
 

@@ -399,9 +399,13 @@ def test_tracks_follow_the_input(scratch):
         ("splathead_mix_guided", {"splathead_guided", "splathead_longest_guided", "splathead_mix", "unet"}),
         ("splathead_fits_guided", {"splathead_guided", "splathead_longest_guided", "splathead_mix_guided", "unet"}),
         (
-            "splathead_mix_long_guided",
-            {"splathead_guided", "splathead_longest_guided", "splathead_mix_guided", "splathead_fits_guided", "unet"},
+            "splathead_mix_longer_guided",
+            {
+                "splathead_guided", "splathead_longest_guided", "splathead_mix_guided", "splathead_fits_guided",
+                "splathead_mix_longer", "unet",
+            },
         ),
+        ("splathead_mix_longer", {"splathead", "splathead_long", "splathead_longest", "splathead_mix", "unet"}),
         ("unet_guided", {"unet"}),
         ("unet_long", {"unet"}),
         ("srresnet", {"unet"}),
@@ -411,7 +415,8 @@ def test_tracks_follow_the_input(scratch):
 def test_ours_is_paired_with_the_networks_of_its_track_and_its_variants_with_it(name, rivals):
     names = ["bilinear", "srresnet", "unet", "unet_guided", "splathead", "splathead_norgb", "splathead_long", "unet_long"]
     names += ["splathead_guided", "splathead_norgb_guided", "splathead_longest", "splathead_longest_guided"]
-    names += ["splathead_mix", "splathead_mix_guided", "splathead_fits_guided", "splathead_mix_long_guided"]
+    names += ["splathead_mix", "splathead_mix_guided", "splathead_fits_guided"]
+    names += ["splathead_mix_longer", "splathead_mix_longer_guided"]
     methods = {n: Method(n, n, "8bit", "surface", 0, guided=n.endswith("_guided")) for n in names}
     found = {reference for reference, _ in _references(methods[name], list(methods.values()))}
     assert found - {"bilinear"} == rivals and ("bilinear" in found) == (name != "bilinear")

@@ -165,6 +165,13 @@ def test_bilateral_normals_equal_the_slow_reference_and_respect_colour_edges():
     np.testing.assert_allclose(kept, sides, atol=1e-5)
     blurred = joint_bilateral_normals(sides, np.ones((20, 24), bool), np.zeros_like(two_colours))
     assert abs(blurred[10, 11, 0]) < 0.3
+    assert np.array_equal(joint_bilateral_normals(np.where(mask[..., None], normals, np.nan), mask, guide, **settings), smooth)
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((20, 24, 3), np.uint16), ((10, 10, 3), np.uint8), ((20, 24), np.uint8)])
+def test_a_guide_that_is_no_8_bit_picture_of_that_size_is_an_error(shape, kind):
+    with pytest.raises(ValueError, match=r"guide of shape .* expected uint8 of the size of normals of shape \(20, 24, 3\)"):
+        joint_bilateral_normals(np.ones((20, 24, 3)), np.ones((20, 24), bool), np.zeros(shape, kind))
 
 
 def test_a_head_in_front_of_its_shoulders_is_no_floater():

@@ -11,7 +11,7 @@ from analytic_surfaces import ellipsoid_normals, head_view, low_resolution_code,
 
 from splathead.cameras import orbit_camera
 from splathead.images import DepthEncoding
-from splathead.maps.normals import normals_from_depth
+from splathead.maps.normals import normals_at, normals_from_depth
 from splathead.metrics.depth import DepthTruth, evaluate_depth, interval_violation, phase_spread
 from splathead.metrics.image import SsimReference
 from splathead.metrics.zones import Zones, ZoneSettings, bounding_box, compute_zones
@@ -99,6 +99,14 @@ def test_normals_are_invalid_at_holes_and_jumps():
     assert torn[5, 19]
     with pytest.raises(ValueError, match="shape"):
         normals_from_depth(depth[:16], depth[:16] > 0, camera, jump=4.0)
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 5), (31, 5), (200, 5), (5, 0), (5, 31), (-3, 5)])
+def test_a_normal_at_the_border_or_outside_is_an_error(row, column):
+    depth, camera = np.full((32, 32), 400.0), orbit_camera(0, size=32)
+    with pytest.raises(ValueError, match=r"(row|column)s .*, expected 1\.\.30, inside of the border"):
+        normals_at(depth, np.array([5, row]), np.array([5, column]), camera)
+    assert normals_at(depth, np.array([], int), np.array([], int), camera).shape == (0, 3)
 
 
 # ---------------------------------------------------------------- measures

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,7 +10,7 @@ import torch.nn.functional as F
 
 from splathead.config import ModelConfig
 from splathead.models import architecture_for, network_guides, parameter_count, works_without_guides
-from splathead.models.interpolation import prepare_to_compile, upsample, upsample_spline
+from splathead.models.interpolation import upsample, upsample_spline
 from splathead.models.splathead import ALL_DROPPED, MAX_SMOOTHING, ONE_DROPPED, SplatHeadArchitecture, create
 from splathead.training.losses import CODE_STEPS, laplace_loss, masked_gradient_l1
 
@@ -169,29 +167,6 @@ def test_what_is_kept_between_calls_suits_training_after_inference():
         net(lr, guides)
     net(lr, guides).mean().backward()
     assert net.low_output.weight.grad.abs().max() > 0
-
-
-def test_a_compiled_network_is_one_graph_that_makes_nothing_anew():
-    graphs = []
-
-    def backend(graph, _inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    made, given = network(base="limited").in_half(torch.bfloat16), inputs()
-    prepare_to_compile()
-    with torch.no_grad():
-        found = torch.compile(made, backend=backend, fullgraph=True, dynamic=False)(*given)
-        assert torch.equal(found, made(*given))
-    assert len(graphs) == 1
-    operations = [str(node.target) for node in graphs[0].graph.nodes]
-    assert not any("scatter" in operation or "arange" in operation for operation in operations)  # the spline's matrices
-
-
-def test_what_needs_no_compiler_does_not_load_it():
-    """Marking the kept matrices at import loaded it, a second and a half of every script's start."""
-    check = "import sys, splathead.enhance.tool, splathead.training.trainer; print('torch._dynamo' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True).stdout.strip() == "False"
 
 
 def test_guides_that_are_missing_change_nothing():

@@ -26,7 +26,7 @@ from splathead.result_view import open_result, write_report
 from splathead.result_view.meshes import load_meshes
 from splathead.result_view.pictures import change_picture, load_front_view, nice_range, shaded_normals, shaded_picture
 from splathead.result_view.sheet import HEADING_PX, HEADINGS, TILE_PX, results_sheet
-from splathead.result_view.turntable import BACKGROUND, TurntableOptions, turntable, turntable_cameras
+from splathead.result_view.turntable import BACKGROUND, TurntableOptions, mesh_frames, turntable, turntable_cameras
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +271,9 @@ def test_a_sheet_has_a_row_for_each_result(out, tmp_path):
         seen = inside if picture.shape[-1] == 3 else picture[..., 3] == 255
         shown = tile[top : top + height, left : left + width]
         assert np.array_equal(shown[seen], picture[seen][:, :3]) and (shown[~seen] == BACKGROUND).all()
+    mesh = load_mesh(out / "mesh.ply")
+    camera = turntable_cameras(mesh.vertices, TurntableOptions(frames=12, size=TILE_PX))[1]  # 30 degrees from the front
+    assert np.array_equal(rows[0, 3], next(mesh_frames(mesh, [camera])))
     assert (rows[0, 3, 0, 0] == BACKGROUND).all() and (rows[0, 3] != BACKGROUND).any(-1).mean() > 0.2
 
 
@@ -279,6 +282,9 @@ def test_the_script_writes_the_sheet(out, tmp_path):
     command = [sys.executable, str(REPOSITORY / "scripts" / "23_picture.py"), str(out), "--out", str(picture)]
     subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY)
     assert np.array_equal(read_png(picture, channels=3, bits=8), results_sheet([out]))
+    command[-1] = str(tmp_path / "heads.jpg")
+    wrong = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert wrong.returncode == 2 and "heads.jpg: expected the name of a PNG file" in wrong.stderr
 
 
 def test_a_sheet_of_half_a_result_names_what_is_missing(out, tmp_path):

@@ -54,11 +54,11 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     assert all(len([n for n in names if n.startswith(f"{m}-")]) == 6 for m in ("unet", "splathead"))  # three seeds
     ours = {job.method: job.config.train for job in jobs if job.method.startswith("splathead")}
     longest = {"splathead_longest", "splathead_mix", "splathead_fits"}
-    long = {"splathead_long", "splathead_mix_long", *longest}
+    long = {"splathead_long", "splathead_mix_longer", *longest}
     assert {train.steps for method, train in ours.items() if method not in long} == {config.train.steps}
     assert len({ours[method].steps for method in longest}) == 1  # they differ in their data alone
     assert {ours["splathead_long"].steps} == {job.config.train.steps for job in jobs if job.method == "unet_long"}
-    assert names[-3:] == ["sgnet-surface", "sgnet-render", "unet_long-surface"]
+    assert names[-4:] == ["sgnet-surface", "sgnet-render", "unet_long-surface", "splathead_mix_longer-surface"]
     assert {job.config.train.max_seconds for job in jobs} == {0.0, 150.0}
     assert all((job.method == "sgnet") == (job.config.train.max_seconds > 0) for job in jobs)
     assert sorted(n for n in names if n.startswith("unet-")) == sorted(
@@ -66,7 +66,7 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     )
     trains = [job.config.train for job in jobs]
     data = [(t.target, t.normal_target, network_guides(t.model), t.model.range_mm) for t in trains]
-    assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 22  # one GPU reads new data so often
+    assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 23  # one GPU reads new data so often
 
 
 def test_two_of_the_studys_fits_are_kept_from_most_networks_and_tested_on():
@@ -84,8 +84,8 @@ def test_two_of_the_studys_fits_are_kept_from_most_networks_and_tested_on():
     assert {name for name, train in trains.items() if train.fits != seen} == {"splathead_fits-surface"}
     longest, mixture, more = (trains[f"splathead_{name}-surface"] for name in ("longest", "mix", "fits"))
     assert mixture == replace(longest, method="splathead_mix", lr_mixture=mixture.lr_mixture) and mixture.lr_mixture
-    longer = trains["splathead_mix_long-surface"]
-    assert longer == replace(mixture, method="splathead_mix_long", steps=longer.steps) and longer.steps > mixture.steps
+    longer = trains["splathead_mix_longer-surface"]
+    assert longer == replace(mixture, method="splathead_mix_longer", steps=longer.steps) and longer.steps > mixture.steps
     assert more == replace(mixture, method="splathead_fits", fits=seen + unseen)
 
 

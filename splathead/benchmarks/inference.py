@@ -13,7 +13,7 @@ from splathead.benchmarks.raster import SpeedRow, best_seconds
 from splathead.config import ModelConfig
 from splathead.guides import guide_channels
 from splathead.models import architecture_for, create_network, network_guides
-from splathead.models.interpolation import prepare_to_compile
+from splathead.models.interpolation import compiled
 
 SIZE, SCALE = 1024, 4
 NETWORKS = {
@@ -67,9 +67,7 @@ def _half_seconds(network: nn.Module, inputs: list[Tensor], budget: float) -> di
         found["inference fp16"] = best_seconds(partial(_run, half, inputs), budget)
         found["inference fp16, CUDA graph"] = best_seconds(_in_graph(half, inputs), budget)
         if own and find_spec("triton"):  # compiling takes a minute
-            prepare_to_compile()
-            compiled = torch.compile(half, fullgraph=True, dynamic=False)
-            found[COMPILED] = best_seconds(_in_graph(compiled, inputs), budget)
+            found[COMPILED] = best_seconds(_in_graph(compiled(half, fullgraph=True), inputs), budget)
         elif own:
             found[COMPILED] = None
     return found

@@ -25,9 +25,9 @@ LONG = "_long"
 """Ends the names of networks that differ from another in a longer schedule alone"""
 LONGEST = OURS + "_longest"
 """Ours with the longest schedule"""
-MORE_DATA = (LONGEST, OURS + "_mix", OURS + "_fits", OURS + "_mix" + LONG)
-"""Each is compared with those before it, from which it differs in the data that it was trained on alone; the last, from the
-mixture, in its schedule"""
+MORE_DATA = (LONGEST, OURS + "_mix", OURS + "_fits", OURS + "_mix_longer")
+"""Each is compared with those before it: the first three differ in the data that they were trained on alone (one input, sixteen
+of them, more fits), the last from the mixture in its schedule alone"""
 COMPARED = ("bilinear_offset", "variational", "dornet_nyu")
 PAIRED_METRICS = {
     "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",

@@ -30,15 +30,19 @@ def joint_bilateral_normals(
         diameter_px: diameter of the neighbourhood.
         sigma_px: spatial standard deviation.
         sigma_colour: standard deviation of the colour difference (L1 over the channels as in OpenCV, 0..765).
+
+    Raises ValueError when ``guide`` is not 8-bit or the sizes differ.
     """
+    if guide.dtype != np.uint8 or not guide.shape == normals.shape == (*mask.shape, 3):
+        sizes = f"normals of shape {normals.shape}, mask of shape {mask.shape}"
+        raise ValueError(f"guide of shape {guide.shape} and type {guide.dtype}, expected uint8 of the size of {sizes}")
     radius = diameter_px // 2
     taps = np.array(
         [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1) if dy * dy + dx * dx <= radius**2]
     )
     nearness = np.exp(-(taps**2).sum(axis=1) / (2 * sigma_px**2)).astype(np.float32)
     likeness = np.exp(-(np.arange(LARGEST_DIFFERENCE + 1) ** 2) / (2 * sigma_colour**2)).astype(np.float32)
-    values = normals.astype(np.float32) * mask[..., None]  # empty pixels add nothing
-    return _averaged_normals(values, mask, np.ascontiguousarray(guide), taps, nearness, likeness)
+    return _averaged_normals(normals.astype(np.float32), mask, np.ascontiguousarray(guide), taps, nearness, likeness)
 
 
 @numba.njit(cache=True, nogil=True)

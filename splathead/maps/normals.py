@@ -53,7 +53,12 @@ def normals_at(depth: np.ndarray, rows: np.ndarray, columns: np.ndarray, camera:
         depth: [H, W] z-depth, positive at the four neighbours of each pixel.
         rows, columns: [N] pixels, none at the image's border.
         camera: the view.
+
+    Raises ValueError for a pixel at the border or outside: the loop checks no bounds.
     """
+    for name, places, size in (("row", rows, depth.shape[0]), ("column", columns, depth.shape[1])):
+        if len(places) and not 1 <= places.min() <= places.max() <= size - 2:
+            raise ValueError(f"{name}s {places.min()}..{places.max()}, expected 1..{size - 2}, inside of the border")
     intrinsics = (camera.fx, camera.fy, camera.cx, camera.cy)
     return _unit_normals(np.ascontiguousarray(depth, dtype=np.float64), rows, columns, *intrinsics)
 
@@ -62,7 +67,7 @@ def normals_at(depth: np.ndarray, rows: np.ndarray, columns: np.ndarray, camera:
 def _unit_normals(
     depth: np.ndarray, rows: np.ndarray, columns: np.ndarray, fx: float, fy: float, cx: float, cy: float
 ) -> np.ndarray:
-    """A loop: the same in whole arrays makes fifteen passes over memory, a third of the time that a map's scores take."""
+    """Unit normals [N, 3] of ``depth`` [H, W] at N pixels. A loop: the same in whole arrays is fifteen passes over memory."""
     normals = np.empty((len(rows), 3))
     for n in range(len(rows)):
         row, column = rows[n], columns[n]

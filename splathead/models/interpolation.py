@@ -7,6 +7,7 @@ first (``splathead.maps.fill.extend_depth``), otherwise the empty code 0 bleeds 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -49,16 +50,17 @@ def upsample_spline(
 
 def _kept_matrix(size: int, scale: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """:func:`_spline_matrix`, which a compiled network would make on the CPU and copy at every call but for
-    :func:`prepare_to_compile`."""
+    :func:`compiled`."""
     return _spline_matrix(size, scale, device, dtype)
 
 
-def prepare_to_compile() -> None:
-    """Call before ``torch.compile(network, dynamic=False)``: kept matrices are constants for it, as sizes must be numbers then.
+def compiled(function: Callable, **options: object) -> Callable:
+    """``torch.compile(function, dynamic=False, **options)`` that takes kept matrices as constants; sizes must be numbers then.
 
-    Not done at import: the compiler takes a second and a half to load, which most runs never need.
+    They are not marked at import: the compiler takes a second and a half to load, which most runs never need.
     """
     torch.compiler.assume_constant_result(_kept_matrix)
+    return torch.compile(function, dynamic=False, **options)
 
 
 @lru_cache(maxsize=4)  # rows and columns of two shapes of maps

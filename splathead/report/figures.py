@@ -39,8 +39,8 @@ METHOD_COLOURS = {
     "splathead_code_range_guided": "#a6761d", "splathead_bicubic": "#7f7f00", "splathead_bicubic_guided": "#7f7f00",
     "splathead_norgb": "#b2df8a", "splathead_norgb_guided": "#b2df8a", "splathead_fits": "#a65628",
     "splathead_fits_guided": "#a65628", "splathead_long": "#66a61e", "splathead_long_guided": "#66a61e",
-    "splathead_longest": "#1b7837", "splathead_longest_guided": "#1b7837", "splathead_mix_long": "#004d4d",
-    "splathead_mix_long_guided": "#004d4d",
+    "splathead_longest": "#1b7837", "splathead_longest_guided": "#1b7837", "splathead_mix_longer": "#004d4d",
+    "splathead_mix_longer_guided": "#004d4d",
     CEILING: "#777777",
 }  # fmt: skip
 LINE_STYLES = {
@@ -49,7 +49,7 @@ LINE_STYLES = {
     "splathead_guided": "--", "splathead_depth": "-.", "splathead_mix": "-.", "splathead_mix_guided": ":",
     "splathead_code_range_guided": "--", "splathead_bicubic_guided": "--", "splathead_norgb_guided": "--",
     "splathead_fits_guided": "--", "splathead_long_guided": "--", "splathead_longest_guided": "--",
-    "splathead_mix_long_guided": "--",
+    "splathead_mix_longer_guided": "--",
 }  # fmt: skip
 """Variants of a network have its colour and another line"""
 OTHER_COLOURS = ("#7a5195", "#003f5c", "#bc5090", "#58508d")

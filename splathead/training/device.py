@@ -17,7 +17,7 @@ import torch
 
 from splathead.config import TrainConfig
 from splathead.devices import compute_device
-from splathead.models.interpolation import prepare_to_compile
+from splathead.models.interpolation import compiled
 from splathead.training.data import Batch
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def maybe_compile(function: Callable, settings: TrainConfig, device: torch.devic
     if missing:
         log.warning("train.compile needs %s: training without torch.compile", " and ".join(missing))
         return function
-    prepare_to_compile()
-    return torch.compile(function, dynamic=False)
+    return compiled(function)
 
 
 @dataclass(frozen=True)
