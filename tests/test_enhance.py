@@ -224,6 +224,15 @@ def test_a_closed_mesh_where_open3d_can_be_loaded(splats, tmp_path):
     assert np.median(distance_to_ellipsoid(tmp_path / "out" / "mesh.ply")) < 3.0
 
 
+def test_without_the_encoder_nothing_is_begun(splats, tmp_path, monkeypatch):
+    """It was missed at the turntable only, after all the work."""
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    monkeypatch.setattr("splathead.enhance.tool.read_head", lambda *_: pytest.fail("the head was read"))
+    with pytest.raises(ImportError, match="pip install imageio-ffmpeg"):
+        enhance(splats, tmp_path / "out", EnhanceOptions(**SPLATS))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_photo_goes_through_facelift_or_says_what_is_missing(tmp_path, monkeypatch):
     import skimage.data
 

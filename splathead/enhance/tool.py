@@ -25,6 +25,7 @@ from splathead.enhance.write import Result, write_result
 from splathead.inputs import detect, file_sha256
 from splathead.metrics.zones import HEAD_DIAGONAL_MM
 from splathead.result_view.folder import FILES, RESULT_NAME
+from splathead.result_view.video import load_encoder
 from splathead.stages import fingerprint_path
 from splathead.subjects.importer import report_lines
 from splathead.threads import prepare
@@ -80,6 +81,7 @@ def _check_files(options: EnhanceOptions) -> None:
     for name, path in (("method", weights), ("rgb", options.rgb)):
         if path is not None and not path.is_file():
             raise FileNotFoundError(f"--{name} {path}: no such file")
+    load_encoder()
     if options.watertight:
         from splathead.fusion.poisson import load_open3d
 

@@ -1,7 +1,6 @@
 """The turntable: an MP4 (H.264) of the mesh turning once, and beside it the Gaussians it was made from.
 
-Frames are ray cast (mesh) and rasterised (Gaussians) on the CPU; the encoder is the ffmpeg program that the package
-imageio-ffmpeg brings along, run as a process of its own.
+Frames are ray cast (mesh) and rasterised (Gaussians) on the CPU.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from splathead.gaussians import Gaussians
 from splathead.images import atomic_path
 from splathead.raycast import RayCaster, box_filtered
 from splathead.result_view.pictures import CLAY, shaded_normals
+from splathead.result_view.video import write_video
 from splathead.subjects.base import HeadMesh
 
 BACKGROUND = np.array([241, 241, 238], dtype=np.uint8)
@@ -111,27 +111,3 @@ def over_background(rgba: np.ndarray) -> np.ndarray:
     """Straight RGBA [H, W, 4] uint8 over :data:`BACKGROUND`, [H, W, 3] uint8."""
     alpha = rgba[..., 3:].astype(np.uint16)
     return ((rgba[..., :3] * alpha + BACKGROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def write_video(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
-    """Frames [H, W, 3] uint8 (even sides) to ``path`` as H.264, yuv420p, playable while it loads."""
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise ImportError(f"the turntable needs the package imageio-ffmpeg: pip install imageio-ffmpeg ({error})") from error
-    first = next(frames)
-    height, width = first.shape[:2]
-    quality = ["-crf", "17", "-preset", "fast", "-movflags", "+faststart", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
-    writer = imageio_ffmpeg.write_frames(
-        str(path), (width, height), fps=fps, codec="libx264", pix_fmt_out="yuv420p", quality=None, bitrate=None,
-        macro_block_size=2, ffmpeg_log_level="error", output_params=quality,
-    )  # fmt: skip
-    writer.send(None)
-    try:
-        writer.send(np.ascontiguousarray(first))
-        for frame in frames:
-            writer.send(np.ascontiguousarray(frame))
-    finally:
-        writer.close()
-    if not path.is_file() or not path.stat().st_size:
-        raise RuntimeError(f"{path}: the encoder wrote no video")
