@@ -90,6 +90,10 @@ def test_every_step_starts_from_another_of_the_ladder_and_has_a_name_of_its_own(
     for place, step in enumerate(LADDER):
         assert step.reference in methods[:place] or (place == 0 and not step.reference)
         assert base_method(step.method) in METHOD_LABELS
+    references = {step.method: step.reference for step in LADDER}
+    assert references["splathead_longest_guided"] == "splathead_guided"  # the long schedule is another branch
+    assert references["splathead_mix_guided"] == "splathead_longest_guided"
+    assert references["splathead_mix_longer_guided"] == "splathead_mix_guided"
 
 
 @pytest.mark.parametrize("typeset", [markdown, lambda table: latex(table, intervals=False)])
