@@ -11,6 +11,7 @@ from conftest import REPOSITORY
 
 from splathead import devices
 from splathead.benchmarks import pipeline, training
+from splathead.benchmarks.table import to_results
 from splathead.benchmarks.training import Throughput
 
 spec = importlib.util.spec_from_file_location("benchmark_script", REPOSITORY / "scripts" / "90_benchmark.py")
@@ -19,20 +20,24 @@ spec.loader.exec_module(script)
 
 
 @pytest.mark.parametrize(
-    ("device", "loops"), [("cpu", ["published loop", "eager"]), ("cuda", ["published loop", "eager", "compiled"])]
+    ("device", "loops"),
+    [("cpu", ["published loop", "eager"]), ("cuda", ["published loop", "eager", "compiled", "published loop, float32"])],
 )
 def test_training_runs_where_it_is_told_and_compiles_only_there_where_it_can(device, loops, monkeypatch):
     seen = []
 
     def throughput(settings, *, device, seconds):
-        seen.append((device, settings.compile))
-        return Throughput(2.0, 100.0)
+        seen.append((device, settings.compile, settings.amp, settings.max_gpu_memory_gb))
+        return Throughput(2.0, 100.0, None if settings.amp else 70.0)
 
     monkeypatch.setattr(training, "training_throughput", throughput)
     monkeypatch.setattr(training, "published_throughput", throughput)
     rows = script.measure("training", 0.1, None, torch.device(device))
     assert [row.method for row in rows] == loops
-    assert seen == [(device, loop == "compiled") for loop in loops]
+    whole = {"published loop, float32": (False, 0.0)}  # no cap, or the memory that it takes would end it
+    assert seen == [(device, loop == "compiled", *whole.get(loop, (True, 8.0))) for loop in loops]
+    peaks = {row.method: row.value for row in to_results(rows, "cpu") if row.metric == "peak_memory"}
+    assert peaks == ({"published loop, float32": 70.0} if device == "cuda" else {})
 
 
 def test_a_fit_that_would_leave_the_gpu_is_not_measured(monkeypatch):

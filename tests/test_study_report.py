@@ -309,6 +309,18 @@ def test_rules_for_sizes_and_counts():
         Measured(float("nan"), source="x")
 
 
+@pytest.mark.parametrize(("mib", "verdict"), [(9000.0, REPLICATES), (8000.0, PARTLY), (6000.0, DOES_NOT)])
+def test_memory_without_mixed_precision_is_judged_by_the_benchmarks_peak(study, mib, verdict):
+    row = ResultRow(
+        experiment="benchmark", dataset="UNet training 1024, an image", method="published loop, float32", metric="peak_memory",
+        unit="MiB", value=mib, device="a GPU",
+    )  # fmt: skip
+    mixed = replace(row, method="published loop", value=4000.0)
+    with_row = replace(study, kinds=study.kinds | {"training_benchmark": Results((mixed, row))})
+    judged = {item.claim.key: item for item in judge_all(with_row)}["Memory"]
+    assert (judged.ours.value, judged.verdict) == (mib, verdict) and "paper_training_benchmark.csv" in judged.ours.source
+
+
 def test_claims_name_their_rows_and_hold_their_values(study):
     judged = judge_all(study)
     lines = list(csv.DictReader(claims_csv(judged).splitlines()))

@@ -43,6 +43,8 @@ class SpeedRow:
     """how many times faster than ``ratio_to``"""
     ratio_to: str = ""
     note: str = ""
+    peak_mib: float | None = None
+    """most memory that it took at a time, where that was measured"""
 
 
 def head_scene(scene: str, count: int, size: int, seed: int = 0) -> tuple[Gaussians, Camera]:

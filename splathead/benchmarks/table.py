@@ -19,7 +19,7 @@ def to_lines(rows: Sequence[SpeedRow]) -> list[str]:
 
 
 def to_results(rows: Sequence[SpeedRow], device: str) -> list[ResultRow]:
-    """Rows of the results contract: ``seconds`` of every measurement, ``speedup`` of every ratio.
+    """Rows of the results contract: ``seconds`` of every measurement, ``speedup`` of every ratio, ``peak_memory`` where known.
 
     The workload and its phase stand in the ``dataset`` column. A row that was not measured is left out.
     """
@@ -33,5 +33,7 @@ def to_results(rows: Sequence[SpeedRow], device: str) -> list[ResultRow]:
         made = [ResultRow(**name, metric="seconds", unit="s", value=float(row.seconds))]
         if row.ratio is not None:
             made.append(ResultRow(**name, method_b=row.ratio_to, metric="speedup", unit="frac", value=float(row.ratio)))
+        if row.peak_mib is not None:
+            made.append(ResultRow(**name, metric="peak_memory", unit="MiB", value=float(row.peak_mib)))
         results.update({result.key(): result for result in made})  # a time that several ratios share is one row
     return list(results.values())

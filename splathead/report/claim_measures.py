@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from splathead.benchmarks import FLOAT32_LOOP
 from splathead.report.claims import Measured
 from splathead.report.data import Results
 from splathead.report.study.ablation_tables import audit_rows, cross_rows, printed_f
@@ -109,3 +110,9 @@ def training_cost(metric: str, method: str) -> Measure:
         return _of_row(rows.one(), f"{study.name}_training.csv")
 
     return measure
+
+
+def memory_without_mixed_precision(study: Study) -> Measured | None:
+    """Most memory that tensors take in the published training in float32, by ``scripts/90_benchmark.py --only training``."""
+    rows = study.experiment("benchmark").where(metric="peak_memory", method=FLOAT32_LOOP)
+    return _of_row(rows.one(), f"{study.name}_training_benchmark.csv")
