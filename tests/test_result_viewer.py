@@ -181,7 +181,7 @@ def drawn(site, tmp_path_factory) -> list[tuple[Camera, np.ndarray]]:
         server.shutdown()
         server.server_close()
     assert title.startswith("DONE "), title
-    found = json.loads(title[5:].replace("&quot;", '"'))
+    found = json.loads(title[5:])
     assert found["error"] == 0
     return [camera_and_picture(view) for view in found["views"]]
 
