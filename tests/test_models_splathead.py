@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from splathead.config import ModelConfig
 from splathead.models import architecture_for, network_guides, parameter_count, works_without_guides
 from splathead.models.interpolation import upsample, upsample_spline
-from splathead.models.splathead import ALL_DROPPED, MAX_SMOOTHING, ONE_DROPPED, SplatHeadArchitecture, create
+from splathead.models.splathead import ALL_DROPPED, MAX_SMOOTHING, ONE_DROPPED, SplatHead, SplatHeadArchitecture, create
 from splathead.training.losses import CODE_STEPS, laplace_loss, masked_gradient_l1
 
 SMALL = {"widths": (8, 8, 12, 12), "high_width": 8}
@@ -97,13 +97,19 @@ def plainly(net, lr, guides):
 
     if net.low_guides is not None:
         x = x + net.merge(gated(net.low_guides, F.avg_pool2d(guides[:, 1:], scale), x))
+
+    def residual(blocks, x):
+        for block in blocks:
+            x = x + block.second(F.silu(block.first(F.silu(x))))
+        return x
+
     skips = []
     for blocks, down in zip(net.encoder, net.down):
-        skips.append(blocks(x))
+        skips.append(residual(blocks, x))
         x = down(skips[-1])
-    x = net.middle(x)
+    x = residual(net.middle, x)
     for up, blocks, skip in zip(reversed(net.up), reversed(net.decoder), reversed(skips)):
-        x = blocks(skip + F.interpolate(up(x), scale_factor=2, mode="bilinear"))
+        x = residual(blocks, skip + F.interpolate(up(x), scale_factor=2, mode="bilinear"))
     refined = low + net.low_output(x) / CODE_STEPS
     bicubic, spline = F.interpolate(refined, scale_factor=scale, mode="bicubic"), spline_tap_by_tap(refined, scale)
     limit = MAX_SMOOTHING / CODE_STEPS
@@ -161,6 +167,17 @@ def test_a_copy_in_half_precision():
     torch.testing.assert_close(base, F.interpolate(lr, scale_factor=4, mode="bicubic").clamp(-0.5, 1.5))
 
 
+def test_full_resolution_is_queued_before_small_operations(monkeypatch):
+    """The order decides how long an eager run on a GPU waits for launches, and nothing else would show it."""
+    net, order, enlarged = network(base="limited"), [], SplatHead.enlarged
+    for name in ("stem", "high_guides", "high_second"):
+        getattr(net, name).register_forward_hook(lambda *_, name=name: order.append(name))
+    monkeypatch.setattr(SplatHead, "enlarged", lambda *given: order.append("base") or enlarged(*given))
+    with torch.no_grad():
+        net(*inputs())
+    assert order == ["high_guides", "stem", "high_second", "base"]
+
+
 def test_what_is_kept_between_calls_suits_training_after_inference():
     net, (lr, guides) = network(base="spline"), inputs(height=8, width=32)
     with torch.inference_mode():
@@ -174,7 +191,7 @@ def test_guides_that_are_missing_change_nothing():
     made, missing = network(), guides.clone()
     missing[:, 1:] = 0
     with torch.no_grad():
-        found, _ = made.low_guides(F.avg_pool2d(missing[:, 1:], 4), torch.rand(2, 8, 24, 40))
+        found = made.low_guides(F.avg_pool2d(missing[:, 1:], 4))
         without, with_guides = made(lr, missing), made(lr, guides)
     assert not found.any() and (without - with_guides).abs().max() > 1e-3
 

@@ -93,7 +93,7 @@ class SplatHeadArchitecture:
 
 
 class _Block(nn.Module):
-    """x + two 3x3 convolutions, the second zero at the start."""
+    """The two 3x3 convolutions of a residual block, the second zero at the start; :class:`_Blocks` runs them."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -102,8 +102,19 @@ class _Block(nn.Module):
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
 
+
+class _Blocks(nn.Sequential):
+    """Two residual blocks: x + two convolutions, twice. As functions: a GPU waits for the many calls of modules otherwise."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(_Block(channels), _Block(channels))
+
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(x))))
+        for block in self:
+            first, second = block.first, block.second
+            inner = F.conv2d(F.silu(x), first.weight, first.bias, padding=1)
+            x = x + F.conv2d(F.silu(inner), second.weight, second.bias, padding=1)
+        return x
 
 
 class _GatedGuides(nn.Module):
@@ -116,10 +127,11 @@ class _GatedGuides(nn.Module):
         self.confidence_of_guides = nn.Conv2d(inner, inner, 1)
         self.confidence_of_depth = nn.Conv2d(features, inner, 1, bias=False)
 
-    def forward(self, guides: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.widen(F.silu(self.embed(guides)))
-        confidence = pixelwise(self.confidence_of_guides, found) + pixelwise(self.confidence_of_depth, features)
-        return found, torch.sigmoid(confidence)
+    def forward(self, guides: Tensor) -> Tensor:
+        return self.widen(F.silu(self.embed(guides)))
+
+    def confidence(self, found: Tensor, features: Tensor) -> Tensor:
+        return torch.sigmoid(pixelwise(self.confidence_of_guides, found) + pixelwise(self.confidence_of_depth, features))
 
 
 class SplatHead(nn.Module):
@@ -137,11 +149,11 @@ class SplatHead(nn.Module):
         self.stem = nn.Conv2d(LOW_CHANNELS, w[0], 3, padding=1)
         self.low_guides = _GatedGuides(others, w[0], w[0]) if others else None
         self.merge = nn.Conv2d(w[0], w[0], 1, bias=False) if others else None
-        self.encoder = nn.ModuleList(nn.Sequential(_Block(width), _Block(width)) for width in w[:-1])
+        self.encoder = nn.ModuleList(_Blocks(width) for width in w[:-1])
         self.down = nn.ModuleList(nn.Conv2d(i, o, 2, stride=2) for i, o in pairwise(w))
-        self.middle = nn.Sequential(_Block(w[-1]), _Block(w[-1]))
+        self.middle = _Blocks(w[-1])
         self.up = nn.ModuleList(nn.Conv2d(o, i, 1) for i, o in pairwise(w))
-        self.decoder = nn.ModuleList(nn.Sequential(_Block(width), _Block(width)) for width in w[:-1])
+        self.decoder = nn.ModuleList(_Blocks(width) for width in w[:-1])
         self.low_output = nn.Conv2d(w[0], 1, 3, padding=1)
         self.to_high = nn.Conv2d(w[0], high, 1)
         self.high_cover = nn.Conv2d(1, high, 3, padding=1, bias=False)
@@ -172,12 +184,14 @@ class SplatHead(nn.Module):
         padding = (0, -width % STEP, 0, -height % STEP)
         if any(padding):  # also of nothing it copies
             low, wide = F.pad(low, padding, mode="replicate"), F.pad(wide, [p * scale for p in padding])
+        # in this order a GPU that runs eagerly has work at full resolution, the guides' and the last layers', while the many
+        # small operations of the trunk and of the base are queued
+        found = None if self.high_guides is None else self.high_guides(self._for_layers(wide[:, 1:]))
         features = self.trunk(low, wide)
+        detail = self.high_features(features, wide[:, :1], found)
         with torch.autocast(lr_depth01.device.type, enabled=False):
             refined = torch.add(low, exact_convolution(self.low_output, features), alpha=1 / CODE_STEPS)
             base = self.enlarged(refined)
-        detail = self.high_features(features, wide)
-        with torch.autocast(lr_depth01.device.type, enabled=False):
             residual, log_scale = exact_pixelwise(self.high_output, detail.float()).split(1, dim=1)
             highest = low.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1.0) + margin
             depth = torch.minimum(torch.add(base, residual, alpha=1 / CODE_STEPS).clamp_min(-margin), highest)
@@ -231,8 +245,8 @@ class SplatHead(nn.Module):
         means = F.avg_pool2d(guides, self.architecture.scale)
         x = self.stem(self._for_layers(self.low_features(low, means[:, :1])))
         if self.low_guides is not None:
-            found, confidence = self.low_guides(self._for_layers(means[:, 1:]), x)
-            x = x + pixelwise(self.merge, found * confidence)
+            found = self.low_guides(self._for_layers(means[:, 1:]))
+            x = x + pixelwise(self.merge, found * self.low_guides.confidence(found, x))
         skips = []
         for blocks, down in zip(self.encoder, self.down):
             skips.append(blocks(x))
@@ -242,13 +256,13 @@ class SplatHead(nn.Module):
             x = blocks(skip + F.interpolate(pixelwise(up, x), scale_factor=2, mode="bilinear", align_corners=False))
         return x
 
-    def high_features(self, features: Tensor, guides: Tensor) -> Tensor:
-        """[B, high_width, H, W]: the trunk's features, enlarged, with the guides at full resolution."""
+    def high_features(self, features: Tensor, cover: Tensor, found: Tensor | None) -> Tensor:
+        """[B, high_width, H, W]: the trunk's features, enlarged, with cover and what was found in the other guides."""
         scale = self.architecture.scale
         x = F.interpolate(pixelwise(self.to_high, features), scale_factor=scale, mode="bilinear", align_corners=False)
-        x = x + self.high_cover(self._for_layers(guides[:, :1]))
-        if self.high_guides is not None:
-            x = torch.addcmul(x, *self.high_guides(self._for_layers(guides[:, 1:]), x))
+        x = x + self.high_cover(self._for_layers(cover))
+        if found is not None:
+            x = torch.addcmul(x, found, self.high_guides.confidence(found, x))
         return F.silu(self.high_second(F.silu(self.high_first(F.silu(x)))))
 
     def _for_layers(self, x: Tensor) -> Tensor:
