@@ -48,7 +48,6 @@ def test_the_card_describes_these_files(network):
 
 
 FACTORS = [(scale, guided) for scale in (2, 4, 8) for guided in (True, False)]
-IN_FRONT = pytest.mark.xfail(strict=True, reason="splats in front of the ellipsoid are moved on: 3.03 mm, bicubic 3.07")
 
 
 def check_against_interpolation(network, view, scale, guided, measure) -> None:
@@ -67,9 +66,7 @@ def rmse(error):
     return np.sqrt(np.mean(error**2))
 
 
-@pytest.mark.parametrize(
-    ("scale", "guided"), [pytest.param(*case, marks=IN_FRONT if case == (2, False) else ()) for case in FACTORS]
-)
+@pytest.mark.parametrize(("scale", "guided"), FACTORS)
 def test_every_factor_comes_closer_than_interpolation(network, view, scale, guided):
     check_against_interpolation(network, view, scale, guided, rmse)
 
