@@ -4,6 +4,8 @@
     python scripts/90_benchmark.py --only raster        raster | steps | inference | fit | training; the first two run on
                                                         the CPU: beside a GPU add --device cpu
     python scripts/90_benchmark.py --device cuda --out eval/benchmark_h200.csv
+    python scripts/90_benchmark.py --device cuda --only training --out eval/paper_training_benchmark.csv
+                                                        also without mixed precision: what a claim of the paper is judged by
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,8 @@ import pytest
 LIMIT_S = 240.0
 """wall clock for one page, the browser's start included; a busy machine needs a large part of a minute"""
 SETTLED = "new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(document.title), 500)))"
+REPLACED = re.compile("context|navigated")
+"""In the errors of a page that is being replaced by the next, as about:blank is at first; not in those of one that crashed"""
 # the browser's end of the DevTools pipe must be its descriptors 3 and 4
 LAUNCH = ["sh", "-c", 'exec "$0" "$@" 3<&0 4>&1 </dev/null >&2']
 FLAGS = [
@@ -30,7 +33,7 @@ FLAGS = [
 ]  # fmt: skip
 
 
-def browse(address: str, folder: Path, *, limit_s: float = LIMIT_S) -> str:
+def browse(address: str, folder: Path) -> str:
     """The title that the page at ``address`` gives itself, which must start with DONE or ERROR.
 
     The page runs in real time. Chromium's virtual time (``--virtual-time-budget``) waits for requests but not for frames: while
@@ -42,7 +45,7 @@ def browse(address: str, folder: Path, *, limit_s: float = LIMIT_S) -> str:
     seen = ""
     with tempfile.TemporaryFile() as printed:
         try:
-            with _started([browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"], printed, limit_s) as tools:
+            with _started([browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"], printed) as tools:
                 page = tools.open_page(address)
                 while not seen.startswith(("DONE", "ERROR")):
                     time.sleep(0.1)
@@ -51,11 +54,11 @@ def browse(address: str, folder: Path, *, limit_s: float = LIMIT_S) -> str:
         except (EOFError, RuntimeError) as error:
             printed.seek(0)
             text = printed.read().decode(errors="replace")[-6000:]
-            pytest.fail(f"{address} never said DONE or ERROR: {error}; title {seen!r}; the browser printed:\n{text}")
+            pytest.fail(f"{address}: {error}; its last title, expected DONE or ERROR: {seen!r}; the browser printed:\n{text}")
 
 
 @contextlib.contextmanager
-def _started(command: list[str], printed: IO[bytes], limit_s: float) -> Iterator[_DevTools]:
+def _started(command: list[str], printed: IO[bytes]) -> Iterator[_DevTools]:
     process = subprocess.Popen(
         [*LAUNCH, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=printed, bufsize=0, start_new_session=True
     )
@@ -64,10 +67,10 @@ def _started(command: list[str], printed: IO[bytes], limit_s: float) -> Iterator
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
-    watch = threading.Timer(limit_s, kill)  # then the pipe ends, and with it whatever waits for an answer
+    watch = threading.Timer(LIMIT_S, kill)  # then the pipe ends, and with it whatever waits for an answer
     watch.start()
     try:
-        yield _DevTools(process, limit_s)
+        yield _DevTools(process)
     finally:
         watch.cancel()
         watch.join()
@@ -80,8 +83,8 @@ def _started(command: list[str], printed: IO[bytes], limit_s: float) -> Iterator
 class _DevTools:
     """The DevTools protocol over a pipe: JSON messages, each ended by a zero byte."""
 
-    def __init__(self, process: subprocess.Popen, limit_s: float) -> None:
-        self.process, self.limit_s, self.start = process, limit_s, time.monotonic()
+    def __init__(self, process: subprocess.Popen) -> None:
+        self.process, self.start = process, time.monotonic()
         self.numbers, self.received = itertools.count(1), bytearray()
 
     def open_page(self, address: str) -> str:
@@ -91,10 +94,13 @@ class _DevTools:
 
     def evaluate(self, page: str, expression: str) -> str | None:
         """What a JavaScript expression, or the promise that it is, comes to; None while the page is being replaced."""
-        with contextlib.suppress(RuntimeError):
+        try:
             answer = self.ask("Runtime.evaluate", {"expression": expression, "awaitPromise": True}, sessionId=page)
-            return answer["result"].get("value")
-        return None
+        except RuntimeError as error:
+            if REPLACED.search(str(error)):
+                return None
+            raise
+        return answer["result"].get("value")
 
     def ask(self, method: str, parameters: dict, **session: str) -> dict:
         """The result of one request. RuntimeError where there is none, EOFError where the browser has ended."""
@@ -123,4 +129,4 @@ class _DevTools:
 
     def _ended(self) -> None:
         seconds = time.monotonic() - self.start
-        raise EOFError(f"stopped after {seconds:.0f} s" if seconds >= self.limit_s else f"browser ended after {seconds:.0f} s")
+        raise EOFError(f"stopped after {seconds:.0f} s" if seconds >= LIMIT_S else f"browser ended after {seconds:.0f} s")

@@ -28,7 +28,7 @@ def test_training_runs_where_it_is_told_and_compiles_only_there_where_it_can(dev
 
     def throughput(settings, *, device, seconds):
         seen.append((device, settings.compile, settings.amp, settings.max_gpu_memory_gb))
-        return Throughput(2.0, 100.0, None if settings.amp else 70.0)
+        return Throughput(2.0, 100.0 if settings.amp else 170.0)
 
     monkeypatch.setattr(training, "training_throughput", throughput)
     monkeypatch.setattr(training, "published_throughput", throughput)
@@ -37,7 +37,7 @@ def test_training_runs_where_it_is_told_and_compiles_only_there_where_it_can(dev
     whole = {"published loop, float32": (False, 0.0)}  # no cap, or the memory that it takes would end it
     assert seen == [(device, loop == "compiled", *whole.get(loop, (True, 8.0))) for loop in loops]
     peaks = {row.method: row.value for row in to_results(rows, "cpu") if row.metric == "peak_memory"}
-    assert peaks == ({"published loop, float32": 70.0} if device == "cuda" else {})
+    assert peaks == {loop: 170.0 if loop in whole else 100.0 for loop in loops}
 
 
 def test_a_fit_that_would_leave_the_gpu_is_not_measured(monkeypatch):

@@ -30,8 +30,6 @@ class Throughput:
     images_per_second: float
     peak_memory_mib: float
     """reserved by torch on a GPU, else of the process"""
-    peak_tensors_mib: float | None = None
-    """most that tensors took at a time on a GPU: what no allocator could do without"""
 
 
 def synthetic_pairs(device: torch.device, settings: TrainConfig, size: int = 1024, scale: int = 4) -> PairSet:
@@ -124,8 +122,7 @@ def _measure(step: Callable[[], None], settings: TrainConfig, device: torch.devi
         elapsed = finish() - started
         if elapsed >= seconds:
             images = steps * settings.grad_accum * settings.batch_size
-            tensors = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
-            return Throughput(images / elapsed, peak_memory_mib(device), tensors)
+            return Throughput(images / elapsed, peak_memory_mib(device))
 
 
 def training_rows(device: torch.device, seconds: float = 10.0) -> list[SpeedRow]:
@@ -145,7 +142,7 @@ def training_rows(device: torch.device, seconds: float = 10.0) -> list[SpeedRow]
         SpeedRow(
             "UNet training 1024", name, "an image", 1 / speed.images_per_second, speed.images_per_second / published,
             "published loop", f"{speed.images_per_second:.1f} images/s, {speed.peak_memory_mib:.0f} MiB",
-            peak_mib=speed.peak_tensors_mib,
+            peak_mib=speed.peak_memory_mib,
         )
         for name, speed in measured.items()
     ]  # fmt: skip

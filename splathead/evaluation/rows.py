@@ -24,7 +24,7 @@ OURS = "splathead"
 LONG = "_long"
 """Ends the names of networks that differ from another in a longer schedule alone"""
 LONGEST = OURS + "_longest"
-"""Ours with the longest schedule"""
+"""Ours with the longest schedule on one kind of input"""
 MORE_DATA = (LONGEST, OURS + "_mix", OURS + "_fits", OURS + "_mix_longer")
 """Each is compared with those before it: the first three differ in the data that they were trained on alone (one input, sixteen
 of them, more fits), the last from the mixture in its schedule alone"""

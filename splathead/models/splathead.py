@@ -112,13 +112,13 @@ class _Blocks(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         for block in self:
             first, second = block.first, block.second
-            inner = F.conv2d(F.silu(x), first.weight, first.bias, padding=1)
-            x = x + F.conv2d(F.silu(inner), second.weight, second.bias, padding=1)
+            inner = F.conv2d(F.silu(x), first.weight, first.bias, padding=first.padding)
+            x = x + F.conv2d(F.silu(inner), second.weight, second.bias, padding=second.padding)
         return x
 
 
 class _GatedGuides(nn.Module):
-    """Features of guides, zero where they are, and the confidence in 0..1 to multiply with: it sees them and the depth's."""
+    """Features of guides, zero where they are; ``confidence`` in 0..1, to multiply them with, sees them and the depth's."""
 
     def __init__(self, guides: int, inner: int, features: int) -> None:
         super().__init__()

@@ -213,9 +213,9 @@ def _cost_claims() -> list[Claim]:
             memory_without_mixed_precision,
             _above_card,
             {
-                REPLICATES: "in float32 the tensors of a step alone take more",
-                PARTLY: "in float32 the tensors of a step take nine tenths of it or more",
-                DOES_NOT: "in float32 the tensors of a step fit",
+                REPLICATES: "in float32 it takes more",
+                PARTLY: "in float32 it takes nine tenths of that or more",
+                DOES_NOT: "in float32 it takes less than nine tenths of that",
             },
             "training without mixed precision was not measured; the peak with it is in the table of cost",
         )

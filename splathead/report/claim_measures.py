@@ -113,6 +113,6 @@ def training_cost(metric: str, method: str) -> Measure:
 
 
 def memory_without_mixed_precision(study: Study) -> Measured | None:
-    """Most memory that tensors take in the published training in float32, by ``scripts/90_benchmark.py --only training``."""
+    """Most memory of the published training in float32, by ``scripts/90_benchmark.py --only training``, without a cap."""
     rows = study.experiment("benchmark").where(metric="peak_memory", method=FLOAT32_LOOP)
     return _of_row(rows.one(), f"{study.name}_training_benchmark.csv")

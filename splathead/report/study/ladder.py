@@ -34,7 +34,7 @@ LADDER = (
     Step("+ guides", "splathead_guided", "splathead"),
     Step("+ interval", "splathead_guided_interval", "splathead_guided"),
     Step("+ long schedule", "splathead_long_guided", "splathead_guided"),
-    Step("+ longest schedule", "splathead_longest_guided", "splathead_guided"),
+    Step("10,000 steps instead of 2,000", "splathead_longest_guided", "splathead_guided"),
     Step("+ mixture of inputs", "splathead_mix_guided", "splathead_longest_guided"),
     Step("mixture, 20,000 steps instead of 10,000", "splathead_mix_longer_guided", "splathead_mix_guided"),
     Step("+ multi-view, fused", "splathead_guided_fused", "splathead_guided"),
