@@ -89,6 +89,18 @@ def test_two_of_the_studys_fits_are_kept_from_most_networks_and_tested_on():
     assert more == replace(mixture, method="splathead_fits", fits=seen + unseen)
 
 
+def test_the_published_schedule_runs_on_the_studys_heads():
+    paper, published, config = study_config("paper"), study_config("laptop_8gb"), study_config("paper_long")
+    assert config.subjects == paper.subjects and config.render == paper.render and config.seed == paper.seed
+    assert replace(config.reconstruct.fit, presets=paper.reconstruct.fit.presets) == paper.reconstruct.fit
+    assert config.reconstruct.fits == "runs/paper/02_reconstruct_gaussians" and config.reconstruct.fit.presets == ["vanilla"]
+    train = config.train
+    assert train.method == "unet_long" and not config.trainings and not train.steps and not train.crop
+    schedule = ("epochs", "batch_size", "grad_accum", "learning_rate", "weight_decay", "amp", "max_gpu_memory_gb")
+    for key in ("model", "target", *schedule):
+        assert getattr(train, key) == getattr(published.train, key), key
+
+
 def test_fits_of_the_scan_are_several_subjects_of_one_person(shared_data):
     config = study_config("paper_scan")
     config.subjects.path = real_data(shared_data, "paper_scan")
