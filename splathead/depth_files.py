@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -242,8 +242,9 @@ def save_depth_exr(path: Path, depth_map: DepthMap) -> None:
     depth = np.where(depth_map.mask, depth_map.depth, 0).astype(np.float32)
     if not np.isfinite(depth).all() or depth.min() < 0:
         raise ValueError(f"{path}: depth to store is NaN, infinite or negative, expected finite depth above 0")
+    encoding = depth_map.encoding
     metadata = {
-        "schema": SIDECAR_SCHEMA, "unit": depth_map.encoding.unit, "camera": depth_map.camera.to_dict(),
+        "schema": SIDECAR_SCHEMA, "unit": encoding.unit, "nominal": encoding.nominal, "camera": depth_map.camera.to_dict(),
         "source": depth_map.source,
     }  # fmt: skip
     header = {
@@ -266,6 +267,7 @@ def _from_own_exr(path: Path, stored: StoredDepth) -> DepthMap:
         if stored.values.shape != (camera.height, camera.width):
             raise ValueError(f"a camera of {camera.width}x{camera.height}, the image is {stored.values.shape[::-1]}")
         depth, mask, encoding = _decode(stored, None, None, DepthReading(unit=unit))
+        encoding = replace(encoding, nominal=bool(data.get("nominal")))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: not a valid depth EXR of ours: {error}") from error
     return DepthMap(depth, mask, encoding, camera, source)

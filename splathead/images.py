@@ -55,6 +55,8 @@ class DepthEncoding:
     far: float
     bits: int
     unit: str
+    nominal: bool = False
+    """lengths are right up to one factor: the head's size was a guess"""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.near) and math.isfinite(self.far) and 0 < self.near < self.far):
@@ -162,7 +164,8 @@ def load_depth_code(path: Path) -> DepthCode:
         data = json.loads(side.read_text())
         if data.get("schema") != SIDECAR_SCHEMA:
             raise ValueError(f"schema {data.get('schema')!r}, expected {SIDECAR_SCHEMA}")
-        encoding = DepthEncoding(float(data["near"]), float(data["far"]), int(data["bits"]), data["unit"])
+        near, far, nominal = float(data["near"]), float(data["far"]), bool(data.get("nominal"))
+        encoding = DepthEncoding(near, far, int(data["bits"]), data["unit"], nominal)
         camera = Camera.from_dict(data["camera"])
         source = str(data["source"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from test_facelift import FAKE_INFERENCE
 
 from splathead.cameras import orbit_camera
 from splathead.config import Config
+from splathead.depth_files import save_depth_exr
 from splathead.enhance import EnhanceOptions, enhance
 from splathead.enhance.head import Head
 from splathead.enhance.mesh import closed, depth_mesh, find_holes, is_watertight
@@ -28,7 +30,7 @@ from splathead.fusion import DepthView, FusedMesh, load_mesh
 from splathead.fusion.poisson import load_open3d
 from splathead.fusion.view_choice import choose_views, inside_share
 from splathead.gaussians import Gaussians
-from splathead.images import DepthEncoding, DepthMap, load_depth_png, write_png
+from splathead.images import DepthEncoding, DepthMap, load_depth_png, save_depth_png, write_png
 from splathead.maps.render_subject import render_maps
 from splathead.metrics.surface import Surface
 from splathead.metrics.zones import ZoneSettings, compute_zones
@@ -376,6 +378,21 @@ def test_units_of_a_depth_map_are_millimetres_where_their_size_is_given(tmp_path
     options = EnhanceOptions(near=encoding.near, far=encoding.far, hfov=50.0, scale_mm=1000.0, **{**SMALL, "views": 8})
     enhance(tmp_path / "codes.png", tmp_path / "codes", options)
     assert abs(load_depth_png(tmp_path / "codes" / "depth.png").encoding.near - truth[mask].min()) < 1.0
+
+
+@pytest.mark.parametrize("name", ["depth.png", "depth.exr"])
+def test_a_guessed_size_stays_a_guess_when_its_depth_comes_back(tmp_path, name):
+    camera = orbit_camera(0.0, 0.0, 64)
+    truth = ellipsoid_depth(camera)
+    guess = DepthMap.of_float(truth, truth > 0, camera, "a head of nominal size", "mm")
+    guess = replace(guess, encoding=replace(guess.encoding, nominal=True))
+    (save_depth_png if name.endswith("png") else save_depth_exr)(tmp_path / name, guess)
+    record = enhance(tmp_path / name, tmp_path / "out", EnhanceOptions(**{**SMALL, "views": 8}))
+    assert record["unit"] == "mm" and record["scale"] == "nominal"
+    assert "NOTE: the file says that its millimetres are a guess" in record["understood"]
+    assert "its size is a guess" in (tmp_path / "out" / "report.html").read_text()
+    again = enhance(tmp_path / "out" / "depth.png", tmp_path / "again", EnhanceOptions(**{**SMALL, "views": 8}))
+    assert again["scale"] == "nominal"
 
 
 def test_a_process_that_is_replaced_for_its_memory_is_no_warning():

@@ -14,7 +14,7 @@ from test_enhance import SPLATS, splatted_ellipsoid
 
 from splathead.cameras import Camera, orbit_camera
 from splathead.enhance import EnhanceOptions, enhance, front_only
-from splathead.enhance.front_only import FAN, fan_cameras, head_views, is_front_only, second_to_front
+from splathead.enhance.front_only import FAN, _advice, fan_cameras, head_views, is_front_only, second_to_front
 from splathead.enhance.head import Head
 from splathead.enhance.mesh import fused_mesh
 from splathead.enhance.views import DIRECTIONS, view_cameras
@@ -99,9 +99,15 @@ def test_the_record_and_the_report_say_what_was_done_and_list_all_views(filled):
     assert [view["fused"] for view in record["views"]] == [True, False, False] + [True] * len(FAN)
     (note,) = [line for line in record["understood"] if "the front does not see" in line]
     assert note == "NOTE: 1 of 3 views is fit: what the front does not see is filled in from 8 of 8 views near it"
+    assert not [line for line in record["understood"] if "compare with" in line]  # made by what would be named
     assert sorted(path.stem for path in (filled / "views").glob("*.png")) == sorted(names)
     page = (filled / "report.html").read_text()
     assert note in page and all(name in page for name in names) and "11 views" in page
+
+
+def test_a_network_names_what_its_result_should_be_compared_with():
+    (advice,) = _advice("splathead")
+    assert advice.endswith("compare with --method splat_surface") and _advice("splat_surface") == []
 
 
 def test_the_same_bytes_with_worker_processes(half, filled, tmp_path):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from splathead.cameras import Camera
+from splathead.enhance.enlarge import method_weights
 from splathead.enhance.head import Head
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView, enhance_views, fitting_cameras, view_cameras
@@ -68,8 +69,8 @@ def head_views(head: Head, options: EnhanceOptions, jobs: int) -> HeadViews:
     fan, removed = enhance_views(head, options, jobs, fan_cameras(head, views[0].camera), " near the front")
     outside, inside = outside_views([view.depth_view(enhanced=True) for view in (views[0], *fan)])
     filling = [len(views) + place - 1 for place in outside if place > 0]
-    note = _note(len(kept), len(views), len(filling), len(fan), inside)
-    return HeadViews([*views, *fan], kept + filling, front_first=True, lines=[*lines, *removed, note])
+    notes = [_note(len(kept), len(views), len(filling), len(fan), inside), *_advice(options.method_for("splats"))]
+    return HeadViews([*views, *fan], kept + filling, front_first=True, lines=[*lines, *removed, *notes])
 
 
 def _note(kept: int, views: int, filling: int, fan: int, left_out: Sequence[str]) -> str:
@@ -77,6 +78,12 @@ def _note(kept: int, views: int, filling: int, fan: int, left_out: Sequence[str]
     done = f"filled in from {filling} of {fan} views near it" if filling else f"not filled in from the {fan} views near it"
     others = f"; left out: {', '.join(left_out)}" if left_out else ""
     return f"NOTE: {kept} of {views} views {'is' if kept == 1 else 'are'} fit: what the front does not see is {done}{others}"
+
+
+def _advice(method: str) -> list[str]:
+    if method_weights(method) is None:
+        return []
+    return ["NOTE: the network knows splats fitted to views all around, not such heads: compare with --method splat_surface"]
 
 
 def is_front_only(kept: int, views: int) -> bool:

@@ -151,11 +151,13 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
     report_lines(lines)
     with clock.step("views"):
         view, done = enhance_depth(depth_map, options, compute_device(options.device))
+    report_lines(done)
     jump = _jump(view)
     with clock.step("mesh"):
         mesh = depth_mesh(view.after, view.rgb, jump, options.faces)
         before = depth_mesh(view.before, view.rgb, jump, options.faces)
-    scale = "metric" if depth_map.encoding.unit == "mm" else "nominal"
+    encoding = depth_map.encoding
+    scale = "metric" if encoding.unit == "mm" and not encoding.nominal else "nominal"
     fused = [view.camera.name]
     return Result(kind, options, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), before, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from splathead.enhance.views import EnhancedView
 from splathead.enhance.workers import in_workers
 from splathead.fusion import FusedMesh, save_mesh
 from splathead.gaussians import Gaussians
-from splathead.images import encode_normals, save_depth_png, write_json, write_png
+from splathead.images import DepthMap, encode_normals, save_depth_png, write_json, write_png
 from splathead.maps.normals import normals_from_depth
 from splathead.ply import save_gaussians_ply
 from splathead.result_view.folder import FILES, RESULT_NAME, SCHEMA, open_result, unit_label
@@ -84,7 +84,7 @@ def _quick_files(folder: Path, result: Result) -> list[Callable[[], None]]:
     """Calls that each write some of the other files."""
     about = {"scale": result.scale, "unit": result.unit}
     calls = [
-        partial(_write_front, folder, result.views[0]),
+        partial(_write_front, folder, result.views[0], result.scale),
         partial(save_mesh, folder / FILES["mesh_ply"], result.mesh, **about),
         partial(save_mesh, folder / FILES["mesh_before"], result.mesh_before, **about),
     ]
@@ -92,14 +92,20 @@ def _quick_files(folder: Path, result: Result) -> list[Callable[[], None]]:
         calls.append(partial(save_gaussians_ply, folder / FILES["splats"], result.gaussians))
     if len(result.views) > 1:
         paths = [folder / "views" / f"{view.camera.name}.png" for view in result.views]
-        calls += [partial(save_depth_png, path, view.after) for path, view in zip(paths, result.views)]
+        calls += [partial(save_depth_png, path, _of_scale(view.after, result.scale)) for path, view in zip(paths, result.views)]
     return calls
 
 
-def _write_front(folder: Path, view: EnhancedView) -> None:
-    save_depth_png(folder / FILES["depth"], view.after)
-    save_depth_png(folder / FILES["depth_before"], view.before)
-    save_depth_exr(folder / FILES["depth_exr"], view.after)
+def _of_scale(depth_map: DepthMap, scale: str) -> DepthMap:
+    """The map, saying whether its unit is a guess, as the file may come back as an input."""
+    return replace(depth_map, encoding=replace(depth_map.encoding, nominal=scale == "nominal"))
+
+
+def _write_front(folder: Path, view: EnhancedView, scale: str) -> None:
+    after, before = (_of_scale(depth_map, scale) for depth_map in (view.after, view.before))
+    save_depth_png(folder / FILES["depth"], after)
+    save_depth_png(folder / FILES["depth_before"], before)
+    save_depth_exr(folder / FILES["depth_exr"], after)
     normals, valid = normals_from_depth(view.after.depth, view.after.mask, view.camera, jump=np.inf)
     write_png(folder / FILES["normal"], encode_normals(np.where(valid[..., None], normals, 0)))
     write_png(folder / FILES["confidence"], np.rint(view.confidence * 255).astype(np.uint8))

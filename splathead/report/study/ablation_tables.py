@@ -91,6 +91,10 @@ def cross_rows(study: Study, target: str = "render") -> Results:
     return focus(rows.where(metric="psnr", method_b="", views=("", views)), "raster_mode", "split", "zone")
 
 
+def _views_name(rows: Results) -> str:
+    return " and ".join(views.replace("_", "-") for views in rows.distinct("views") if views) + " views"
+
+
 def cross_sections(rows: Results) -> list[tuple[str, list[GridLine]]]:
     """Lines of the cross-degradation tables: the UNet by what it was trained on, and what is not trained for the columns."""
     trained = sorted({row.degradation_train for row in rows.where(method="unet").rows}, key=degradation_order)
@@ -106,7 +110,7 @@ def cross_table(study: Study, fit: str, target: str = "render") -> Table | None:
     rows = cross_rows(study, target).where(fit=fit)
     names = sorted({row.degradation_test for row in rows.rows}, key=degradation_order)
     columns = [GridColumn("psnr", {"degradation_test": name}, label=degradation_label(name)) for name in names]
-    note = f"PSNR in dB against {TARGET_NAMES[target]}, interior. Columns: degradation of the test input."
+    note = f"PSNR in dB against {TARGET_NAMES[target]}, interior, {_views_name(rows)}. Columns: degradation of the test input."
     title = f"Cross-degradation{_against(target)}, {fit} fit"
     return build_grid(Grid(_cross_key(fit, target), title, note, [("", columns)], cross_sections(rows), "input"), rows)
 
@@ -124,8 +128,8 @@ def worst_drop_table(study: Study, target: str = "render") -> Table | None:
     if not sections:
         return None
     note = (
-        f"Over the degradations of the test input: mean PSNR against {TARGET_NAMES[target]}, interior, and a method's own best "
-        "input minus its worst."
+        f"Over the degradations of the test input: mean PSNR against {TARGET_NAMES[target]}, interior, "
+        f"{_views_name(cross_rows(study, target))}, and a method's own best input minus its worst."
     )
     heads = tuple((label, "dB") for _ in by_fit for label in ("mean ↑", "worst drop ↓"))
     groups = tuple((f"{fit} fit", 2) for fit in by_fit)
