@@ -395,6 +395,18 @@ def test_a_guessed_size_stays_a_guess_when_its_depth_comes_back(tmp_path, name):
     assert again["scale"] == "nominal"
 
 
+def test_an_unknown_unit_is_no_guess_of_millimetres_when_its_depth_comes_back(tmp_path):
+    camera = orbit_camera(0.0, 0.0, 64)
+    truth = ellipsoid_depth(camera)
+    save_depth_png(tmp_path / "depth.png", DepthMap.of_float(truth, truth > 0, camera, "somewhere", "scene"))
+    options = EnhanceOptions(**{**SMALL, "views": 8})
+    first = enhance(tmp_path / "depth.png", tmp_path / "out", options)
+    again = enhance(tmp_path / "out" / "depth.png", tmp_path / "again", options)
+    for record in (first, again):
+        assert record["unit"] == "scene" and record["scale"] == "nominal"
+        assert not any("millimetres" in line for line in record["understood"])
+
+
 def test_a_process_that_is_replaced_for_its_memory_is_no_warning():
     from joblib import delayed
 

@@ -44,7 +44,7 @@ def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]
     ]
     if encoding.unit == "scene":
         lines.append("NOTE: unit unknown, meshes keep the numbers; --scale_mm gives mm per unit (metres: --scale_mm 1000)")
-    if encoding.nominal:
+    elif encoding.nominal:
         lines.append("NOTE: the file says that its millimetres are a guess")
     if depth_map.mask.mean() > MOSTLY:
         lines.append("NOTE: almost every pixel has a surface; if the background has its own number, give it as --no_surface")

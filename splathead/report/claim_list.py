@@ -204,7 +204,7 @@ def _cost_claims() -> list[Claim]:
         )
         for key, method in networks
     ]
-    found.append(
+    found += [
         Claim(
             "Memory",
             "fp16 AMP is needed to train the UNet within 8 GB",
@@ -218,9 +218,7 @@ def _cost_claims() -> list[Claim]:
                 DOES_NOT: "in float32 it takes less than nine tenths of that",
             },
             "training without mixed precision was not measured; the peak with it is in the table of cost",
-        )
-    )
-    found.append(
+        ),
         Claim(
             "Hours",
             "100 epochs of the UNet on an 8 GB laptop card",
@@ -230,8 +228,8 @@ def _cost_claims() -> list[Claim]:
             equal,
             {},
             "no such card here; the time on ours is in the table of cost",
-        )
-    )
+        ),
+    ]
     return found
 
 
