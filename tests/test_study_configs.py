@@ -50,8 +50,8 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     essential = {
         f"{m}-{t}" for m in ("unet", "srresnet", "edsr", "swinir", "splathead", "unet_guided") for t in ("surface", "render")
     }
-    assert len(names) == 46 and set(names[:12]) == essential
-    assert all(len([n for n in names if n.startswith(f"{m}-")]) == 6 for m in ("unet", "splathead"))  # three seeds
+    assert len(names) == 48 and set(names[:12]) == essential
+    assert all(len([n for n in names if n.startswith(f"{m}-")]) == 6 for m in ("unet", "unet_guided", "splathead"))  # three seeds
     ours = {job.method: job.config.train for job in jobs if job.method.startswith("splathead")}
     longest = {"splathead_longest", "splathead_mix", "splathead_fits"}
     long = {"splathead_long", "splathead_mix_longer", *longest}
@@ -66,7 +66,7 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
     )
     trains = [job.config.train for job in jobs]
     data = [(t.target, t.normal_target, network_guides(t.model), t.model.range_mm) for t in trains]
-    assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 23  # one GPU reads new data so often
+    assert len([1 for one, other in itertools.pairwise(data) if one != other]) == 24  # one GPU reads new data so often
 
 
 def test_two_of_the_studys_fits_are_kept_from_most_networks_and_tested_on():
