@@ -100,10 +100,13 @@ def network_predictors(config: Config, name: str, weights: Path, *, of_study: bo
     """The network with these weights (checked now; loaded when used). One that works without its guides is two methods,
     ``<method>`` without and ``<method>_guided`` with them.
 
-    ``of_study``: method, target and seed are those it was trained as; otherwise ``name`` is the method.
+    ``of_study``: method, target and seed are those it was trained as; otherwise ``name`` is the method. ValueError for a
+    ``name`` that does not begin with the method: the two of one network would share a folder.
     """
     _, info = load_weights(weights)
     method, guides = info["method"] if of_study else name, beside_input(info["architecture"].get("guides", []))
+    if not name.startswith(method):
+        raise ValueError(f"{weights.parent}: a network trained as {method!r}, expected a folder whose name begins with that")
     network = info["architecture"]["name"]
     settings = {"weights": info["sha256"], "lr_input": info["lr_input"], "target": info["target"], "seed": info["seed"]}
 

@@ -22,6 +22,7 @@ METHODS = {
     "splat_surface": ("C", 0.9), "unet_guided": ("B", 0.5), "splathead": ("A", 0.45), "splathead_guided": ("B", 0.4),
     "unet_shape": ("A", 0.6), "unet_guided_shape": ("B", 0.48), "splathead_depth": ("A", 0.44),
     "unet_long": ("A", 0.55), "splathead_long": ("A", 0.38), "splathead_long_guided": ("B", 0.33),
+    "splathead_mix_longer_guided": ("B", 0.3),
     "splathead_norgb_guided": ("B", 0.41), "splathead_bicubic_guided": ("B", 0.42), "splathead_code_range_guided": ("B", 0.43),
 }  # fmt: skip
 """method -> (track, made-up RMSE in mm)"""
@@ -31,6 +32,7 @@ PARAMETERS = {
     "unet_guided": 7_768_001, "splathead": 3_070_267, "splathead_guided": 3_070_267,
     "unet_shape": 7_765_409, "unet_guided_shape": 7_768_001, "splathead_depth": 3_035_131,
     "unet_long": 7_765_409, "splathead_long": 3_070_267, "splathead_long_guided": 3_070_267,
+    "splathead_mix_longer_guided": 3_070_267,
     "splathead_norgb_guided": 3_068_539, "splathead_bicubic_guided": 3_070_267, "splathead_code_range_guided": 3_070_267,
 }  # fmt: skip
 REFERENCES = (

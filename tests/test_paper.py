@@ -26,7 +26,7 @@ CONFIG = load_config(REPOSITORY / "configs" / "paper.yaml")
 STRUCTURAL = r"(?<![\w.])(?:1024|256|8-bit|16-bit|8\\,GB|3D|2D)(?![\w]|[.,]\d)"
 """Digits that name a thing: sizes of the two maps, bits of the two codes, the published study's card, dimensions"""
 NO_TEXT = (
-    r"\\(?:ref|label|cite|input|studytable|studyfigure|vspace|setlength|documentclass|usepackage|begin|end)\b\*?(?:\{\\?\w+\})?"
+    r"\\(?:ref|label|cite|input|studytable|studyfigure|includegraphics|vspace|setlength|documentclass|usepackage|begin|end)\b\*?(?:\{\\?\w+\})?"
 )
 needs_results = pytest.mark.skipif(not (EVAL / "paper_depth.csv").is_file(), reason="eval/paper_*.csv are not there yet")
 
@@ -120,7 +120,10 @@ def test_readme_block_is_that_of_the_results():
     assert block == readme_block(load_study(EVAL, "paper"), PAPER / "figures", "paper/figures").strip()
 
 
-@pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")
+needs_latex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")
+
+
+@needs_latex
 @pytest.mark.parametrize("measured", [True, False])
 def test_paper_compiles(tmp_path, study, measured):
     folder = tmp_path / "paper"
@@ -130,7 +133,20 @@ def test_paper_compiles(tmp_path, study, measured):
         build_study(study, replace(CONFIG, report=replace(CONFIG.report, formats=["pdf"])), tmp_path, folder)
     else:
         (folder / "numbers.tex").write_text(numbers_tex({}, used_macros((folder / "main.tex").read_text())))
+    assert "LaTeX Warning: Reference" not in compiled(folder)
+
+
+@needs_latex
+@needs_results
+def test_the_paper_has_four_to_six_pages(tmp_path):
+    log = compiled(Path(shutil.copytree(PAPER, tmp_path / "paper")))
+    assert 4 <= int(re.search(r"Output written on main\.pdf \((\d+) pages", log)[1]) <= 6
+    assert "Overfull" not in log and "undefined" not in log
+
+
+def compiled(folder: Path) -> str:
+    """Compile the paper in ``folder``; returns its log."""
     command = ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "LaTeX Warning: Reference" not in Path(folder / "main.log").read_text(errors="replace")
+    return (folder / "main.log").read_text(errors="replace").replace("\n", "")

@@ -51,7 +51,7 @@ def test_the_study_trains_what_its_main_table_needs_first_and_the_costly_ones_la
         f"{m}-{t}" for m in ("unet", "srresnet", "edsr", "swinir", "splathead", "unet_guided") for t in ("surface", "render")
     }
     assert len(names) == 48 and set(names[:12]) == essential
-    assert all(len([n for n in names if n.startswith(f"{m}-")]) == 6 for m in ("unet", "unet_guided", "splathead"))  # three seeds
+    assert all(len([n for n in names if n.startswith(f"{m}-")]) == 6 for m in ("unet", "unet_guided", "splathead"))  # seeds
     ours = {job.method: job.config.train for job in jobs if job.method.startswith("splathead")}
     longest = {"splathead_longest", "splathead_mix", "splathead_fits"}
     long = {"splathead_long", "splathead_mix_longer", *longest}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -51,6 +52,16 @@ def test_a_study_with_ours_and_the_guided_unet(config):
     assert network.guides == tuple(GUIDES) and network.needs == ()
     rows = (folder / "training.csv").read_text()
     assert "splathead" in rows and json.loads((folder / "model.json").read_text())["architecture"]["name"] == "splathead"
+
+
+def test_a_renamed_folder_of_a_study_is_refused(config, tmp_path):
+    """Its two methods shared a folder, and the second one overwrote the first."""
+    config.trainings = [OURS]
+    depth_sr.run_stage(config)
+    shutil.copytree(stage_folder(config, 6) / "splathead-surface", tmp_path / "given" / "mine-surface")
+    config.trainings, config.train.weights = [], str(tmp_path / "given")
+    with pytest.raises(ValueError, match=r"mine-surface: a network trained as 'splathead', expected a folder"):
+        depth_sr.run_stage(config)
 
 
 def test_ours_as_the_only_network(config):

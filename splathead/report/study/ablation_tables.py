@@ -242,8 +242,7 @@ def uncertainty_table(study: Study) -> Table | None:
         (zone, [GridLine(method_label(method), {"method": method, "zone": zone}, zone) for method in methods])
         for zone in ("interior", "silhouette")
     ]
-    columns = [*(GridColumn(f"interval_coverage_{level}") for level in (50, 80, 90, 95)), GridColumn("ause_rmse")]
-    columns += [GridColumn("ause_mae"), GridColumn("nll")]
+    columns = [*(GridColumn(f"interval_coverage_{level}") for level in (50, 90)), GridColumn("ause_rmse"), GridColumn("nll")]
     note = (
         "Predicted scale of a Laplace distribution against the error to the true surface, all views. In p %: share of errors "
         "within the central p % interval. AUSE: area under the sparsification error curve. NLL: density per mm."
