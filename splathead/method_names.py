@@ -1,4 +1,7 @@
-"""What is added to a method's name for its predictions with guides, and for those that are made of its predictions."""
+"""The name of our method, and what is added to a name for predictions with guides, and for those made of predictions."""
+
+OURS = "splathead"
+"""Our network; its variants' names begin with it"""
 
 GUIDED = "_guided"
 """Of a network that works with and without guides: with them"""

@@ -252,7 +252,7 @@ def test_cross_tables_hold_networks_with_fixed_weights_and_the_worst_drop_of_eac
     def texts(key: str) -> dict[str, list[str]]:
         return {line.label: [cell.text for cell in line.cells] for part in tables[key].sections for line in part.lines}
 
-    ours = ("SplatHead, mixture", "SplatHead, mixture + guides")
+    ours = ("SplatHead, mixture, 10,000 steps", "SplatHead, mixture, 10,000 steps + guides")
     assert texts("cross_vanilla") == {
         "render 8-bit": ["48.00", "41.50"], "area": ["45.00", "50.00"], "bilinear": ["42.00", "42.00"],
         ours[0]: ["49.00", "49.50"], ours[1]: ["50.00", "49.75"],

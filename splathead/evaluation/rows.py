@@ -11,7 +11,7 @@ import numpy as np
 from splathead.config import Config
 from splathead.evaluation.scores import ScoreKey, ScoreSheet
 from splathead.evaluation.views import RENDERED, Method
-from splathead.method_names import GUIDED, base_method
+from splathead.method_names import GUIDED, OURS, base_method
 from splathead.metrics.mesh import CURVE_THRESHOLDS, TABLE_THRESHOLDS
 from splathead.metrics.statistics import bootstrap_intervals
 from splathead.results import ResultRow, device_name, git_state
@@ -19,8 +19,6 @@ from splathead.results import ResultRow, device_name, git_state
 EXPERIMENT = "main"
 REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "unet_normals_none")
 """Methods that every network (and what else ``COMPARED`` names) is compared with, paired by view."""
-OURS = "splathead"
-"""Compared with every other network of its input track; its variants, whose names start so, with it"""
 LONG = "_long"
 """Ends the names of networks that differ from another in a longer schedule alone"""
 LONGEST = OURS + "_longest"

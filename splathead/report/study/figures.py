@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-DESIGN_VARIANTS = ("splathead_code_range", "splathead_bicubic", "splathead_norgb")
-"""Our network with one choice of its design undone: tables have them, curves would lie on each other"""
+VARIANTS = (
+    "splathead_code_range", "splathead_bicubic", "splathead_norgb", "splathead_depth", "splathead_long", "splathead_mix",
+    "unet_long", "edsr_icnr", "srresnet_icnr",
+)  # fmt: skip
+"""Networks with one choice undone, another initialisation or schedule: tables have them, curves would lie on each other"""
 FIT_COLOURS = {"vanilla": "#D55E00", "regularised": "#0072B2"}
 COLUMN_IN = 4.8
 """Width of figures that the paper shows in one column, with smaller text then"""
@@ -78,9 +81,9 @@ def _budget_bar(axis: Axes, place: float, both: tuple[ResultRow | None, ResultRo
 
 
 def f_curves_figure(study: Study) -> Figure | None:
-    """F over the threshold for every method but our network's design variants: a panel for each target and fit."""
+    """F over the threshold for every method but variants of others: a panel for each target and fit."""
     rows = study.main.where(metric="f_score", views="all", zone="interior", method_b="")
-    left_out = {CEILING, *DESIGN_VARIANTS}
+    left_out = {CEILING, *VARIANTS}
     rows = Results(
         tuple(row for row in rows.rows if row.threshold.endswith("mm") and row.method.removesuffix(GUIDED) not in left_out)
     )
@@ -88,7 +91,7 @@ def f_curves_figure(study: Study) -> Figure | None:
     if not panels:
         return None
     methods = sorted(rows.distinct("method"), key=method_order)
-    figure, axes = new_figure(9.6, 3.9, len(panels))
+    figure, axes = new_figure(9.6, 3.5, len(panels))
     for axis, (target, fit) in zip(axes, panels):
         _f_curves(axis, rows.where(target=target, fit=fit), methods)
         axis.set_title(f"{SHORT_TARGETS[target]}, {fit}", **TITLE)

@@ -9,7 +9,6 @@ from splathead.report.study.data import FITS, Study
 from splathead.report.study.grid import ABSENT, Grid, GridColumn, GridLine, build_grid
 from splathead.report.study.main_tables import fit_groups
 from splathead.report.tables import Table
-from splathead.results import ResultRow
 
 REFERENCE = "reference"
 """``method_b`` of a step's paired row, whichever method the step is compared with: one column shows them all"""
@@ -27,26 +26,27 @@ class Step:
 LADDER = (
     Step("bilinear", "bilinear"),
     Step("+ offset", "bilinear_offset", "bilinear"),
-    Step("variational", "variational", "bilinear_offset"),
-    Step("UNet, published loss", "unet", "variational"),
+    Step("variational", "variational", "bilinear"),
+    Step("UNet, published loss", "unet", "bilinear_offset"),
     Step("+ our loss", "unet_shape", "unet"),
     Step("compact network (SplatHead)", "splathead", "unet_shape"),
     Step("+ guides", "splathead_guided", "splathead"),
     Step("+ interval", "splathead_guided_interval", "splathead_guided"),
-    Step("+ long schedule", "splathead_long_guided", "splathead_guided"),
+    Step("6,000 steps instead of 2,000", "splathead_long_guided", "splathead_guided"),
     Step("10,000 steps instead of 2,000", "splathead_longest_guided", "splathead_guided"),
-    Step("+ mixture of inputs", "splathead_mix_guided", "splathead_longest_guided"),
+    Step("+ mixture of inputs, 10,000 steps", "splathead_mix_guided", "splathead_longest_guided"),
     Step("mixture, 20,000 steps instead of 10,000", "splathead_mix_longer_guided", "splathead_mix_guided"),
     Step("+ multi-view, fused", "splathead_guided_fused", "splathead_guided"),
     Step("+ multi-view, predicted again", "splathead_guided_multiview", "splathead_guided"),
 )
-"""Each step beside what differs from it in that step alone where there is such a method, else beside the line above: several
-start from SplatHead with guides, which intervals and views are applied to and which the longer schedules train for longer."""
+"""Each step beside what differs from it in that step alone where there is such a method, else beside the best line above:
+several start from SplatHead with guides, which intervals and views are applied to and which longer schedules train for longer.
+"""
 NOTE = (
     "Each line is compared with the method that it names, not always with the line above; the network with and without guides "
     "is one set of weights. Interior, all views. RMSE, PSNR: mean over test identities. Difference: PSNR minus that of the "
-    "named method, paired by view; 95 % bootstrap over identities. Bold: the interval excludes zero. The variational method "
-    "has no offset. Fits of different runs differ by rounding: a difference is of one run, and need not be that of the columns."
+    "named method, paired by view; 95 % bootstrap over identities. Bold: the interval excludes zero. Fits of "
+    "different runs differ by rounding: a difference is of one run, and need not be that of the columns."
 )
 
 
@@ -70,20 +70,8 @@ def _named(reference: str) -> str:
 def _ladder_rows(study: Study) -> Results:
     """Rows of every method alone, and each step's paired difference in PSNR with :data:`REFERENCE` as its ``method_b``."""
     rows = study.main.where(target="surface", views="all", zone="interior")
-    compared = [step for step in LADDER if step.reference]
-    pairs = (_paired(rows.where(metric="psnr", fit=fit), step) for fit in FITS for step in compared)
+    psnr = rows.where(metric="psnr")
+    compared = [{"method": step.method, "method_b": step.reference} for step in LADDER if step.reference]
+    pairs = (psnr.one(fit=fit, **pair) for fit in FITS for pair in compared)
     steps = (replace(pair, method_b=REFERENCE) for pair in pairs if pair is not None)
     return Results((*rows.where(method_b="").rows, *steps))
-
-
-def _paired(rows: Results, step: Step) -> ResultRow | None:
-    """The step's method minus its reference; from the opposite difference where only that was measured."""
-    row = rows.one(method=step.method, method_b=step.reference)
-    opposite = rows.one(method=step.reference, method_b=step.method)
-    return row or (_negated(opposite) if opposite else None)
-
-
-def _negated(row: ResultRow) -> ResultRow:
-    """b minus a from the paired row a minus b: the interval's bounds swap."""
-    low, high = (None if bound is None else -bound for bound in (row.ci_high, row.ci_low))
-    return replace(row, method=row.method_b, method_b=row.method, value=-row.value, ci_low=low, ci_high=high)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from splathead.config import Config
+from splathead.method_names import OURS
 
 
 def setting_numbers(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -22,6 +23,12 @@ def setting_numbers(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
             elif isinstance(value, (int, float)) and not isinstance(value, bool):
                 yield ("config", name, field.name), tex_number(value)
     yield ("config", "trainings", "count"), str(len(config.trainings))
+    ours = next((entry for entry in config.trainings if entry.get("method") == OURS), {})
+    for name, value in ours.items():  # what sets our network's training apart from the others'
+        if isinstance(value, list):
+            yield ("config", "ours", name), ", ".join(map(tex_number, value))
+        elif isinstance(value, (int, float)):
+            yield ("config", "ours", name), tex_number(value)
 
 
 def tex_number(value: float) -> str:
