@@ -112,7 +112,7 @@ def cross_table(study: Study, fit: str, target: str = "render") -> Table | None:
     columns = [GridColumn("psnr", {"degradation_test": name}, label=degradation_label(name)) for name in names]
     note = f"PSNR in dB against {TARGET_NAMES[target]}, interior, {_views_name(rows)}. Columns: degradation of the test input."
     title = f"Cross-degradation{_against(target)}, {fit} fit"
-    return build_grid(Grid(_cross_key(fit, target), title, note, [("", columns)], cross_sections(rows), "input"), rows)
+    return build_grid(Grid(_cross_key(fit, target), title, note, [("", columns)], cross_sections(rows), "network"), rows)
 
 
 def worst_drop_table(study: Study, target: str = "render") -> Table | None:
@@ -134,7 +134,7 @@ def worst_drop_table(study: Study, target: str = "render") -> Table | None:
     heads = tuple((label, "dB") for _ in by_fit for label in ("mean ↑", "worst drop ↓"))
     groups = tuple((f"{fit} fit", 2) for fit in by_fit)
     title = f"Cross-degradation{_against(target)}: the worst drop"
-    return Table(_cross_key("drop", target), title, note, heads, tuple(sections), groups, "input")
+    return Table(_cross_key("drop", target), title, note, heads, tuple(sections), groups, "network")
 
 
 def _mean_and_drop(rows: Results) -> tuple[Cell, Cell]:
