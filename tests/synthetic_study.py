@@ -165,7 +165,8 @@ def _budget(maker: _Maker) -> None:
                     maker.add(metric, "mm", error, **key, method=name)
                 maker.add("normal_error", "deg", 10 * error, **key, method=name)
             maker.add("depth_std", "mm", 3 * level, **key, method="splat_1024")
-            maker.add("interval_violation", "frac", 0.4 * level, **(key | {"method": "splat_256", "target": "render"}))
+            for name in ("splat_256", "splat_256_8bit"):
+                maker.add("interval_violation", "frac", 0.4 * level, **(key | {"method": name, "target": "render"}))
 
 
 def _cross(maker: _Maker) -> None:
