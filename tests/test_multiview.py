@@ -108,6 +108,8 @@ def test_they_are_scored_beside_their_method_and_ranked_with_nothing_that_sees_o
     assert any(row.target == "render" for row in rows if row.method == "bilinear_fused")
     assert method_label("splathead_guided_multiview") == "SplatHead + guides, fused and predicted again"
     assert method_order("bilinear") < method_order("bilinear_fused") < method_order("bicubic")
+    assert method_label("unet-surface") == "UNet" and method_label("unet_fused-render") == "UNet, views fused, for the render"
+    assert method_order("unet") < method_order("unet-surface") < method_order("unet_long")  # a study's folders
 
 
 def test_they_are_made_again_when_what_they_depend_on_changes_and_only_then(config):

@@ -196,17 +196,23 @@ def split_by_scale(results: Results) -> dict[str, Results]:
 
 def method_label(row_or_name: ResultRow | str) -> str:
     """A method's name in tables."""
-    name = row_or_name if isinstance(row_or_name, str) else row_or_name.method
+    name, target = _and_target(row_or_name if isinstance(row_or_name, str) else row_or_name.method)
     base, added = base_method(name), ""
     for suffix, words in DERIVED.items():
         added += words if suffix in name.removeprefix(base) else ""
-    return METHOD_LABELS.get(base, base) + added
+    return METHOD_LABELS.get(base, base) + added + (", for the render" if target == "render" else "")
 
 
 def method_order(name: str) -> tuple[int, str]:
     """Sort key of methods: references, interpolation, networks; what is made of a method follows it."""
-    names, base = list(METHOD_LABELS), base_method(name)
+    names, base = list(METHOD_LABELS), base_method(_and_target(name)[0])
     return (names.index(base) if base in names else len(names), name)
+
+
+def _and_target(name: str) -> tuple[str, str]:
+    """A method's name and the target that follows it where the name is that of a study's folder; empty where none does."""
+    method, _, target = name.rpartition("-")
+    return (method, target) if target in TARGET_NAMES else (name, "")
 
 
 def metric_label(metric: str) -> str:

@@ -87,7 +87,9 @@ def heldout_table(results: Results) -> Table | None:
     """Reconstruction quality on views that were never fitted."""
     chosen = results.where(experiment="reconstruction")
     names = ("psnr", "ssim", "lpips", "depth_std", "gaussians", "seconds")
-    note = "Views that no fit has seen. Depth std: along the ray, in the Gaussians."
+    note = "Views that no fit has seen."
+    if len(chosen.where(metric="depth_std")):
+        note += " Depth std: along the ray, in the Gaussians."
     return build_table("heldout", "Gaussian reconstruction, held-out views", note, chosen, [Column(name) for name in names])
 
 
