@@ -73,6 +73,15 @@ def test_clearly_worse_is_said():
     assert 'class="worse"' in html_table(table)
 
 
+def test_of_one_person_there_are_neither_intervals_nor_differences():
+    rows = [row("rmse", 2.0, method="bilinear"), row("rmse", 1.0, method="unet")]
+    rows.append(row("rmse", -1.0, method="unet", method_b="bilinear"))
+    alone = main_table(Results(tuple(replace(one, ci_low=None, ci_high=None) for one in rows)), "surface", "all")
+    assert [line.label for line in alone.sections[0].lines] == ["bilinear", "UNet"] and "One test identity" in alone.note
+    several = main_table(Results(tuple(replace(one, ci_low=0.0, ci_high=0.1) for one in rows)), "surface", "all")
+    assert len(several.sections[0].lines) == 3 and "bootstrap" in several.note
+
+
 def test_fractions_of_the_diagonal_are_percent():
     rows = [row("rmse", 0.00123, "frac", method="unet"), row("f_score", 0.5, "frac", method="unet", threshold="0.5%diag")]
     table = main_table(Results(tuple(rows)), "surface", "all")

@@ -14,16 +14,20 @@ VIEW_NAMES = {"all": "all views", "near_frontal": "near-frontal views"}
 def main_table(results: Results, target: str, views: str) -> Table | None:
     """The main comparison on one target: interior depth errors, normals and F-scores, with paired differences."""
     chosen = results.where(experiment="main", target=target, views=views)
-    rows = (row for row in chosen.rows if row.method != CEILING and (not row.method_b or row.method_b in DIFFERENCE_BASES))
-    keep = Results(tuple(rows))
+    shared = "Bold: best of its input track. Raw splat depth is what the Gaussians themselves show at full size in float."
+    if any(row.ci_low is not None for row in chosen.rows):
+        bases = ("", *DIFFERENCE_BASES)
+        note = f"Mean over test identities with 95 % bootstrap interval over identities. {shared}"
+        note += " Last rows: paired differences, bold where the interval excludes zero."
+    else:  # without an interval a difference says no more than the two rows
+        bases, note = ("",), f"One test identity, so no intervals. {shared}"
+    keep = Results(tuple(row for row in chosen.rows if row.method != CEILING and row.method_b in bases))
     depth = [Column(metric, "interior") for metric in ("rmse", "mae", "bias", "psnr", "normal_error")]
     f_scores = [Column("f_score", "interior", threshold) for threshold in f_thresholds(keep)]
     return build_table(
         f"main_{target}_{views}",
         f"Depth against {TARGET_NAMES[target]}, interior, {VIEW_NAMES[views]}",
-        "Mean over test identities with 95 % bootstrap interval over identities. Bold: best of its input track. Raw splat "
-        "depth is what the Gaussians themselves show at full size in float. Last rows: paired differences, bold where the "
-        "interval excludes zero.",
+        note,
         keep,
         [*depth, *f_scores],
     )
