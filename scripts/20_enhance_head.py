@@ -38,10 +38,12 @@ def run() -> None:
     if arguments.input.exists():
         start_workers(arguments.options.jobs or cli.core_count())
     from splathead.enhance.tool import enhance
+    from splathead.result_view.folder import unit_label
 
     record = enhance(arguments.input, arguments.out, arguments.options)
     mesh = record["mesh"]
-    holes = f"{mesh['holes']} holes, the largest {mesh['largest_hole']:.3g} {record['unit']}" if mesh["holes"] else "no holes"
+    largest = f"the largest {mesh['largest_hole']:.3g} {unit_label(record['unit'])}"
+    holes = f"{mesh['holes']} holes, {largest}" if mesh["holes"] else "no holes"
     print(f"{mesh['faces']:,} faces, {holes}; {sum(record['seconds'].values()):.0f} s")
     print(f"open {arguments.out / record['files']['report']} in a browser, or: python scripts/21_view.py {arguments.out}")
 

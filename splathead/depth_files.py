@@ -159,7 +159,8 @@ class _Decoder:
         if near is None or far is None:
             what = f"{kind} values" if self.reading.values else f"{self.values.dtype} codes"
             raise ValueError(
-                f"no scale: {what} say no distance, expected near and far, a scale with values='depth', or our sidecar"
+                f"no scale: {what} say no distance, expected near and far, values='depth' with a scale, or the .json "
+                "that was written beside the file"
             )
         if not (math.isfinite(near) and math.isfinite(far) and 0 < near < far):
             raise ValueError(f"near {near} and far {far}, expected 0 < near < far, finite")

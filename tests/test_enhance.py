@@ -391,6 +391,7 @@ def test_a_guessed_size_stays_a_guess_when_its_depth_comes_back(tmp_path, name):
     assert record["unit"] == "mm" and record["scale"] == "nominal"
     assert "NOTE: the file says that its millimetres are a guess" in record["understood"]
     assert "its size is a guess" in (tmp_path / "out" / "report.html").read_text()
+    assert any(line.startswith("method: variational; ") for line in record["understood"])
     again = enhance(tmp_path / "out" / "depth.png", tmp_path / "again", EnhanceOptions(**{**SMALL, "views": 8}))
     assert again["scale"] == "nominal"
 
@@ -405,6 +406,7 @@ def test_an_unknown_unit_is_no_guess_of_millimetres_when_its_depth_comes_back(tm
     for record in (first, again):
         assert record["unit"] == "scene" and record["scale"] == "nominal"
         assert not any("millimetres" in line for line in record["understood"])
+    assert "its unit is unknown" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_process_that_is_replaced_for_its_memory_is_no_warning():

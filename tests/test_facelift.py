@@ -188,6 +188,6 @@ def test_the_stage_without_facelift_fails_with_the_remedy(photos, tmp_path, monk
     monkeypatch.delenv("FACELIFT_DIR", raising=False)
     config = load_config(REPOSITORY / "configs" / "facelift.yaml")
     config.runs_dir, config.subjects.path, config.subjects.source = str(tmp_path / "runs"), str(tmp_path / "photos"), "facelift"
-    with pytest.raises(RuntimeError, match=r"no FaceLift: neither reconstruct\.facelift_dir"):
+    with pytest.raises(RuntimeError, match=r"no FaceLift: neither \$FACELIFT_DIR"):
         reconstruct(config, jobs=1)
     assert not list((tmp_path / "runs").rglob("*.ply"))

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from splathead.depth_files import DepthReading, load_depth
-from splathead.enhance.enlarge import CPU, enlarge_method
+from splathead.enhance.enlarge import CPU, enlarge_method, method_weights
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView
 from splathead.images import DepthMap
 from splathead.maps.normals import normals_from_depth
 from splathead.models.splat_surface import outlier_weight
 from splathead.prediction import interpolate_depth
+from splathead.result_view.folder import unit_label
 
 DEPTH_OPTIONS = ("near", "far", "hfov", "rgb", "values", "white_is_near", "no_surface")
 ASPECT_TOLERANCE = 0.01
@@ -37,10 +38,11 @@ def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]
         )  # fmt: skip
     depth_map = load_depth(path, near, far, options.hfov, reading)
     encoding, camera = depth_map.encoding, depth_map.camera
+    unit = unit_label(encoding.unit)
     lines = [
         f"depth map of {camera.width}x{camera.height} pixels, {encoding.bits}-bit code, depth {encoding.near:.6g} to "
-        f"{encoding.far:.6g} {encoding.unit}, field of view {camera.hfov_deg:.4g} degrees",
-        f"surface on {100 * depth_map.mask.mean():.3g} % of the picture, a step of the code {encoding.lsb:.4g} {encoding.unit}",
+        f"{encoding.far:.6g} {unit}, field of view {camera.hfov_deg:.4g} degrees",
+        f"surface on {100 * depth_map.mask.mean():.3g} % of the picture, a step of the code {encoding.lsb:.4g} {unit}",
     ]
     if encoding.unit == "scene":
         lines.append("NOTE: unit unknown, meshes keep the numbers; --scale_mm gives mm per unit (metres: --scale_mm 1000)")
@@ -68,7 +70,11 @@ def enhance_depth(depth_map: DepthMap, options: EnhanceOptions, device: torch.de
     confidence = _facing(after) if error is None else outlier_weight(error, after.mask)
     view = EnhancedView(after.camera, before, after, confidence.astype(np.float32), rgb)
     width, height = after.camera.width, after.camera.height
-    return view, [f"enlarged {scale} times to {width}x{height}" if scale > 1 else "not enlarged, it is large enough"]
+    size = f"enlarged {scale} times to {width}x{height}" if scale > 1 else f"large enough with {width}x{height} pixels"
+    lines = [f"method: {name}; {size}"]
+    if method_weights(name) is not None:
+        lines.append("NOTE: the network moves depth forward: right for depth rendered from splats, wrong for any other")
+    return view, lines
 
 
 def _facing(depth_map: DepthMap) -> np.ndarray:

@@ -58,7 +58,7 @@ def read_head(path: Path, options: EnhanceOptions) -> Head:
     size = "x".join(f"{side:.0f}" for side in high - low)
     lines = [
         f"{len(moved):,} Gaussians, harmonics of degree {moved.sh_degree}; format: {loaded.layout}", *loaded.notes,
-        frame.describe(), *lines, f"size of what is visible: {size} mm ({'metric' if metric else 'nominal'} scale)",
+        frame.describe(), *lines, f"size of most of what is visible: {size} mm ({'metric' if metric else 'nominal'} scale)",
     ]  # fmt: skip
     lines = [_with_flags(line) for line in lines] + _oddities(high - low)
     return Head(moved, lines, "metric" if metric else "nominal")

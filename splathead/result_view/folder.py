@@ -19,7 +19,7 @@ ROLES = {
     "confidence": ("confidence.png", "how far the depth is to be trusted, 0 to 255"),
     "rgb": ("rgb.png", "colour of the front view"),
     "mesh_ply": ("mesh.ply", "the enhanced mesh"),
-    "mesh_glb": ("mesh.glb", "the same in metres, for Blender and the web"),
+    "mesh_glb": ("mesh.glb", "the same for Blender and the web, in metres where the unit is known"),
     "mesh_obj": ("mesh.obj", "the same for programs that read neither"),
     "mesh_before": ("mesh_before.ply", "the same fusion of the depth before"),
     "splats": ("splats.ply", "the Gaussians in the frame of the meshes"),

@@ -95,7 +95,8 @@ def draw_meshes(name: str, unit: str, meshes: MeshPair) -> str:
 
 def _description(result: ResultFolder) -> str:
     views = f", {len(result.views)} views" if result.views else ""
-    size = "its size is known" if result.scale == "metric" else "its size is a guess"
+    nominal = "its size is a guess" if result.unit == "mm" else "its unit is unknown"
+    size = "its size is known" if result.scale == "metric" else nominal
     return f"Made from {KIND_NAMES[result.kind]} by the method “{result.method}”{views}; {size}."
 
 

@@ -56,11 +56,11 @@ def locate_facelift(settings: ReconstructConfig) -> tuple[Path, str]:
     where = settings.facelift_dir or os.environ.get("FACELIFT_DIR", "")
     remedy = (
         "FaceLift is a separate project: git clone https://github.com/weijielyu/FaceLift, run its setup_env.sh in an "
-        "environment of its own, then set reconstruct.facelift_dir (or $FACELIFT_DIR) to that folder and "
-        "reconstruct.facelift_python (or $FACELIFT_PYTHON) to that environment's python; see external/README.md"
+        "environment of its own, then set $FACELIFT_DIR (or reconstruct.facelift_dir) to that folder and $FACELIFT_PYTHON "
+        "(or reconstruct.facelift_python) to that environment's python; see external/README.md"
     )
     if not where:
-        raise RuntimeError(f"no FaceLift: neither reconstruct.facelift_dir nor $FACELIFT_DIR is set. {remedy}")
+        raise RuntimeError(f"no FaceLift: neither $FACELIFT_DIR nor reconstruct.facelift_dir is set. {remedy}")
     folder = Path(where).expanduser().resolve()
     if not (folder / "inference.py").is_file():
         raise RuntimeError(f"{folder}: no FaceLift checkout, it has no inference.py. {remedy}")
