@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 VARIANTS = (
     "splathead_code_range", "splathead_bicubic", "splathead_norgb", "splathead_depth", "splathead_long", "splathead_mix",
-    "unet_long", "edsr_icnr", "srresnet_icnr",
+    "unet_long",
 )  # fmt: skip
-"""Networks with one choice undone, another initialisation or schedule: tables have them, curves would lie on each other"""
+"""Networks with one choice undone or another schedule: tables have them, curves would lie on each other"""
 FIT_COLOURS = {"vanilla": "#D55E00", "regularised": "#0072B2"}
 COLUMN_IN = 4.8
 """Width of figures that the paper shows in one column, with smaller text then"""
