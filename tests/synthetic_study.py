@@ -228,7 +228,7 @@ def _audit(maker: _Maker) -> None:
 
 def _long(maker: _Maker) -> None:
     for fit in FITS:
-        maker.pixels(0.5, **INTERIOR, experiment="main", fit=fit, target="render", method="unet")
+        maker.pixels(0.5, **INTERIOR, experiment="main", fit=fit, target="render", method="unet_epochs")
 
 
 def _scan(maker: _Maker) -> None:

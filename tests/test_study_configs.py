@@ -95,7 +95,7 @@ def test_the_published_schedule_runs_on_the_studys_heads():
     assert replace(config.reconstruct.fit, presets=paper.reconstruct.fit.presets) == paper.reconstruct.fit
     assert config.reconstruct.fits == "runs/paper/02_reconstruct_gaussians" and config.reconstruct.fit.presets == ["vanilla"]
     train = config.train
-    assert train.method == "unet_long" and not config.trainings and not train.steps and not train.crop
+    assert train.method == "unet_epochs" and not config.trainings and not train.steps and not train.crop
     schedule = ("epochs", "batch_size", "grad_accum", "learning_rate", "weight_decay", "amp", "max_gpu_memory_gb")
     for key in ("model", "target", *schedule):
         assert getattr(train, key) == getattr(published.train, key), key

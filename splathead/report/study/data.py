@@ -65,8 +65,12 @@ class Study:
         return {prefix: rows for prefix, rows in found.items() if len(rows)}
 
     def long_training(self) -> Results:
-        """Results of the training with the published schedule."""
-        return self._with_prefix(LONG)
+        """Quality of the network with the published schedule, pooled over data sets."""
+        return pooled(self._with_prefix(LONG).where(experiment="main")).first_seed()
+
+    def long_cost(self) -> Results:
+        """What that training took."""
+        return self._with_prefix(LONG).where(experiment="training")
 
     def _with_prefix(self, prefix: str) -> Results:
         return self._rows(kind for kind in self.kinds if kind == prefix or kind.startswith(f"{prefix}_"))

@@ -221,25 +221,25 @@ def fits_table(study: Study) -> Table | None:
 
 
 def long_table(study: Study, target: str = "render") -> Table | None:
-    """The published schedule beside the study's short one."""
-    long = focus(study.long_training().first_seed(), "raster_mode", "split", "views", "zone")
+    """The UNet's published schedule beside the study's short one."""
+    long = focus(study.long_training(), "raster_mode", "split", "views", "zone")
     if not len(long):
         return None
-    targets = long.where(metric="rmse").distinct("target")
-    target = target if target in targets or not targets else targets[0]
-    short = study.main.where(method="unet", views="all", zone="interior", method_b="")
-    renamed = (
-        replace(row, method="unet_long", dataset="") for row in long.where(method=("unet", "unet_long"), method_b="").rows
-    )
-    rows = Results((*renamed, *(replace(row, dataset="") for row in short.rows))).where(target=target)
+    names = ("unet", "unet_epochs")
+    short = study.main.where(views="all", zone="interior")
+    rows = Results((*short.rows, *long.where(method="unet_epochs").rows)).where(target=target, method=names, method_b="")
     columns = [
         GridColumn("rmse", main=True),
         GridColumn("psnr"),
         GridColumn("normal_error"),
     ]
-    lines = [GridLine(method_label(name), {"method": name}) for name in ("unet", "unet_long")]
-    note = f"Interior, all views, trained and scored on {TARGET_NAMES[target]}."
-    return build_grid(Grid("long", "What the short schedule costs", note, fit_groups(columns), [("", lines)]), rows)
+    lines = [GridLine(method_label(name), {"method": name}) for name in names]
+    note = (
+        f"Interior, all views, trained and scored on {TARGET_NAMES[target]}. "
+        "The first has the study's schedule and learns from both kinds of fit."
+    )
+    groups = fit_groups(columns, long.distinct("fit"))
+    return build_grid(Grid("long", "What the short schedule costs", note, groups, [("", lines)]), rows)
 
 
 def main_tables(study: Study) -> list[Table]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from splathead.config import Config
 from splathead.report.claims import DOES_NOT, PARTLY, REPLICATES, UNTESTED, Judged, published, shown_number
-from splathead.report.data import format_number
+from splathead.report.data import Results, format_number
 from splathead.report.study.ablation_tables import audit_rows, bits_rows, budget_rows, cross_rows, printed_f, shown_rows
 from splathead.report.study.causes import causes
 from splathead.report.study.data import FITS, Study
@@ -109,7 +109,8 @@ def _main(study: Study) -> Iterator[tuple[str, str]]:
         ("all", "full"): "full",
         ("near_frontal", "interior"): "frontal",
     }
-    for row in study.main.where(metric=(*MAIN_METRICS, "f_score")).rows:
+    long = study.long_training().where(split="test", method="unet_epochs")
+    for row in Results((*study.main.rows, *long.rows)).where(metric=(*MAIN_METRICS, "f_score")).rows:
         place = places.get((row.views, row.zone))
         if place is None or (row.metric == "f_score" and row.threshold not in SHOWN_THRESHOLDS):
             continue
@@ -170,7 +171,7 @@ def _audit(study: Study) -> Iterator[tuple[str, str]]:
 
 
 def _cost(study: Study) -> Iterator[tuple[str, str]]:
-    for row in study.training().rows:
+    for row in (*study.training().rows, *study.long_cost().rows):
         yield from _of_row(macro_name("cost", row.metric, row.method), row)
     for row in study.inference().rows:
         name = macro_name("inference", row.metric, row.method)
