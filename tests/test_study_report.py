@@ -113,6 +113,14 @@ def test_a_run_with_a_training_for_each_target_has_a_table_of_them(study):
     assert "UNet for surface" in labels and "UNet for render" in labels and len(labels) == len(set(labels))
 
 
+def test_the_published_schedule_is_beside_the_short_one(study):
+    table = {table.key: table for table in main_tables(study)}["long"]
+    assert [line.label for line in table.sections[0].lines] == ["UNet", "UNet, 100 epochs"]
+    own = [r for r in study.long_training().rows if r.metric == "rmse"]
+    assert {r.method for r in own} == {"unet_epochs"} and "100 epochs" in markdown(table)
+    assert not [r for r in study.main.rows if r.method == "unet_epochs"]
+
+
 def test_the_papers_tables_and_figures_keep_the_two_fits_whatever_others_there_are(study):
     kinds = {}
     for kind, rows in study.kinds.items():

@@ -238,7 +238,7 @@ def long_table(study: Study, target: str = "render") -> Table | None:
         f"Interior, all views, trained and scored on {TARGET_NAMES[target]}. "
         "The first has the study's schedule and learns from both kinds of fit."
     )
-    groups = fit_groups(columns, long.distinct("fit"))
+    groups = fit_groups(columns, [fit for fit in FITS if fit in long.distinct("fit")])
     return build_grid(Grid("long", "What the short schedule costs", note, groups, [("", lines)]), rows)
 
 
