@@ -227,7 +227,7 @@ def _cost_claims() -> list[Claim]:
             lambda _study: None,
             equal,
             {},
-            "no such card here; the time on ours is in the table of cost",
+            "no such card here; what an H200 took is in paper_long_training.csv",
         ),
     ]
     return found

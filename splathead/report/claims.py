@@ -165,5 +165,8 @@ def claims_table(judged: list[Judged]) -> Table:
         numbers = (Cell(shown_number(item.claim.published, unit)), Cell(shown_number(ours.value if ours else None, unit)))
         lines.append(Line(item.claim.text, (*numbers, Cell(interval or "–"), Cell(unit or "–"), Cell(item.verdict))))
     heads = (("published", ""), ("ours", ""), ("95 %", ""), ("unit", ""), ("verdict", ""))
-    note = "Verdicts follow rules that are the same for all claims of a kind; reasons and sources are in eval/claims.csv."
+    note = (
+        "Verdicts follow rules that are the same for all claims of a kind; reasons and sources are in eval/claims.csv. "
+        "Differences are paired within a run, which need not be the same one in two rows."
+    )
     return Table("claims", "Published claims", note, heads, (Section("", tuple(lines)),), first_head="claim")
