@@ -61,6 +61,7 @@ def outside_views(views: Sequence[DepthView]) -> tuple[list[int], list[str]]:
 
 def _inside_shares(views: Sequence[DepthView]) -> list[float]:
     """Of all but the first view, with regard to those before it."""
+    thread_map(lambda view: view.world_normals, views)  # now, once: each of the threads below would work out all it needs
     return thread_map(lambda place: inside_share(views[place], views[:place]), range(1, len(views)))
 
 
