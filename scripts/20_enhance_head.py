@@ -18,7 +18,7 @@ import tyro
 
 from splathead import cli
 from splathead.enhance.options import EnhanceOptions
-from splathead.enhance.workers import start_workers
+from splathead.enhance.workers import start_gpu, start_workers
 
 
 @dataclass
@@ -37,6 +37,7 @@ def run() -> None:
     arguments = tyro.cli(Arguments, description=__doc__, use_underscores=True)
     if arguments.input.exists():
         start_workers(arguments.options.jobs or cli.core_count())
+        start_gpu(arguments.options.device)
     from splathead.enhance.tool import enhance
     from splathead.result_view.folder import unit_label
 

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from test_facelift import FAKE_INFERENCE
 from splathead.cameras import orbit_camera
 from splathead.config import Config
 from splathead.depth_files import save_depth_exr
-from splathead.enhance import EnhanceOptions, enhance
+from splathead.enhance import EnhanceOptions, enhance, workers
+from splathead.enhance import views as views_module
 from splathead.enhance.head import Head
 from splathead.enhance.mesh import closed, depth_mesh, find_holes, is_watertight
 from splathead.enhance.views import enhance_views, view_cameras
@@ -142,6 +144,28 @@ def test_workers_need_no_torch():
     """Its import alone takes seconds."""
     code = "import sys; from splathead.enhance import workers; workers.import_modules(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+
+
+def test_what_is_prepared_for_a_gpu_runs(monkeypatch):
+    """On a machine without one nothing begins; what would run there runs here, too."""
+    begun = []
+    for module in (views_module, workers):
+        monkeypatch.setattr(module, "prepare", lambda function, *arguments: begun.append((function, *arguments)))
+    views_module.prepare_rasteriser(EnhanceOptions(), torch.device("cpu"))
+    views_module.prepare_rasteriser(EnhanceOptions(), None)
+    workers.start_gpu("cpu")
+    assert not begun
+    views_module.prepare_rasteriser(EnhanceOptions(backend="cpu"), torch.device("cuda"))
+    ((function, backend, _),) = begun
+    maps = function(backend, torch.device("cpu"))
+    assert 0.01 < maps["mask"].mean() < 0.5
+
+
+def test_rendered_maps_do_not_depend_on_turns():
+    gaussians, config, turn = splatted_ellipsoid(1000), Config(), threading.Lock()
+    config.render.backend = "cpu"
+    alone, in_turn = (render_maps(gaussians, orbit_camera(0, 0, 64), RasterSettings(), config, lock) for lock in (None, turn))
+    assert all(np.array_equal(alone[name], in_turn[name]) for name in alone) and not turn.locked()
 
 
 def test_a_depth_map_loses_its_steps(tmp_path):

@@ -27,6 +27,25 @@ def start_workers(jobs: int) -> None:
         prepare(lambda: list(in_workers([delayed(import_modules)()] * WORKERS, jobs)))
 
 
+def start_gpu(device: str) -> None:
+    """Import torch, and begin to open the GPU (unless ``device`` is cpu), which takes seconds, beside further imports."""
+    if device != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            prepare(_open_gpu)
+
+
+def _open_gpu() -> None:
+    """Have torch load what networks use of CUDA: its context, cuDNN, cuBLAS."""
+    import torch
+
+    with torch.no_grad():
+        image = torch.ones(1, 8, 32, 32, device="cuda")
+        torch.nn.functional.conv2d(image, torch.ones(8, 8, 3, 3, device="cuda"))
+        (image[0, 0] @ image[0, 1]).sum().item()
+
+
 def import_modules() -> None:
     """Import what meshes, their files and their pictures need."""
     import igl  # noqa: F401
