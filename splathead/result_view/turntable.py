@@ -1,6 +1,6 @@
 """The turntable: an MP4 (H.264) of the mesh turning once, and beside it the Gaussians it was made from.
 
-Frames are ray cast (mesh) and rasterised (Gaussians) on the CPU.
+Frames of the mesh are ray cast on the CPU, those of Gaussians rasterised on the device that they lie on.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def _splat_frames(splats: Gaussians, cameras: list[Camera]) -> Iterator[np.ndarr
         rest = (1 - maps.alpha).cpu().numpy()[..., None] * (BACKGROUND / np.float32(255))
         return np.rint(255 * np.clip(maps.rgb.cpu().numpy().transpose(1, 2, 0) + rest, 0, 1)).astype(np.uint8)
 
-    with ThreadPoolExecutor(core_count()) as pool:
+    # a GPU takes a frame at a time, which needs a few milliseconds; its rasterisers may load their kernels at the first
+    with ThreadPoolExecutor(1 if splats.means.is_cuda else core_count()) as pool:
         yield from pool.map(frame, cameras)
 
 
