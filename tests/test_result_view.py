@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ from splathead.maps.normals import normals_from_depth
 from splathead.result_view import open_result, write_report
 from splathead.result_view.meshes import load_meshes
 from splathead.result_view.pictures import change_picture, load_front_view, nice_range, shaded_normals, shaded_picture
+from splathead.result_view.report import draw_meshes, draw_pair, small_mesh
 from splathead.result_view.sheet import HEADING_PX, HEADINGS, TILE_PX, results_sheet
 from splathead.result_view.turntable import BACKGROUND, TurntableOptions, mesh_frames, turntable, turntable_cameras
 
@@ -130,6 +132,14 @@ def test_meshes_are_coloured_by_their_distance_in_one_direction(out, page):
     for mesh in subject["meshes"]:
         distance = (np.frombuffer(base64.b64decode(mesh["errors"]), np.uint8) / 255 - 0.5) * 2 * limit
         assert -OFFSET_MM < np.median(distance) < -0.5 * OFFSET_MM
+
+
+def test_meshes_made_small_beforehand_are_drawn_the_same(out):
+    pair = load_meshes(open_result(out))
+    small = (small_mesh(pair.after), small_mesh(pair.before))
+    assert draw_pair("a head", "mm", pair.after, pair.before, small) == draw_meshes("a head", "mm", pair)
+    other = (small[0], replace(small[1], vertices=small[1].vertices + 1))
+    assert draw_pair("a head", "mm", pair.after, pair.before, other) != draw_meshes("a head", "mm", pair)
 
 
 def test_a_depth_only_result_has_a_report_too(out, tmp_path):
