@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable, Iterator
 
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 
+from splathead.cli import quick_imports
 from splathead.threads import prepare
 
 WORKERS = 3
@@ -25,6 +27,12 @@ def start_workers(jobs: int) -> None:
     """Begin to start the processes, with their imports, beside other work; with one job there are none."""
     if jobs > 1:
         prepare(lambda: list(in_workers([delayed(import_modules)()] * WORKERS, jobs)))
+
+
+def stop_workers(jobs: int) -> None:
+    """End the processes at once: a program that leaves it to them takes a second longer to end."""
+    if jobs > 1:
+        get_reusable_executor(reuse=True).shutdown(kill_workers=True)
 
 
 def start_gpu(device: str) -> None:
@@ -48,12 +56,13 @@ def _open_gpu() -> None:
 
 def import_modules() -> None:
     """Import what meshes, their files and their pictures need."""
-    import igl  # noqa: F401
-    import trimesh  # noqa: F401
+    with quick_imports():
+        import igl  # noqa: F401
+        import trimesh  # noqa: F401
 
-    import splathead.result_view.report  # noqa: F401
+        import splathead.result_view.report  # noqa: F401
 
-    import_mesh_modules()
+        import_mesh_modules()
 
 
 def import_mesh_modules() -> None:
