@@ -28,9 +28,9 @@ from splathead.enhance import views as views_module
 from splathead.enhance.head import Head
 from splathead.enhance.mesh import closed, depth_mesh, find_holes, is_watertight
 from splathead.enhance.views import enhance_views, view_cameras
-from splathead.fusion import DepthView, FusedMesh, load_mesh
+from splathead.fusion import DepthView, FusedMesh, load_mesh, view_choice
 from splathead.fusion.poisson import load_open3d
-from splathead.fusion.view_choice import choose_views, inside_share
+from splathead.fusion.view_choice import choose_views, conflict_share, inside_share
 from splathead.gaussians import Gaussians
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, save_depth_png, write_png
 from splathead.maps.render_subject import render_maps
@@ -367,6 +367,25 @@ def test_long_hair_is_seen_from_both_sides_and_its_views_are_kept():
     shares = [inside_share(view, views[:place]) for place, view in enumerate(views) if place]
     assert 0.1 < max(shares) < 0.2
     assert choose_views(views, 400.0) == (list(range(8)), [])
+
+
+def test_the_part_with_the_head_says_what_the_whole_view_says():
+    """Views are chosen by it: odd rows and columns around a head that is not in the middle must not move its pixels."""
+    whole = []
+    for place, yaw in enumerate((0.0, 20.0, -20.0, 45.0)):
+        camera = orbit_camera(yaw, 5.0, 320)
+        camera = replace(camera, cx=camera.cx + 7 * place, cy=camera.cy - 3)
+        depth = ellipsoid_depth(camera) + 6 * place
+        whole.append(DepthView(np.where(depth > 6 * place, depth, 0).astype(np.float32), depth > 6 * place, camera))
+    parts = view_choice._heads_of(whole)
+    for one, part in zip(whole, parts):
+        assert part.mask.sum() == one.mask.sum() and part.mask.size < 0.7 * one.mask.size
+    shares = [
+        [[conflict_share(view, [other], 300.0) for other in views[:place]] for place, view in enumerate(views)]
+        + [[inside_share(view, views[:place])] for place, view in enumerate(views)]
+        for views in (whole, parts)
+    ]
+    assert shares[0] == shares[1] and max(shares[0][1]) > 0
 
 
 def test_a_view_that_contradicts_the_others_is_left_out():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
-from splathead.cli import quick_imports
+from splathead.cli import core_count, quick_imports
 from splathead.threads import prepare
 
 WORKERS = 3
@@ -20,7 +20,9 @@ def in_workers(calls: list[tuple[Callable, tuple, dict]], jobs: int) -> Iterator
     # a process that keeps 300 MB after a large mesh is replaced, as if it leaked; what that says alarms, and nothing is lost
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
     # joblib would pass large arrays as read-only files: compiled loops take those for another type, fast_simplification refuses
-    return Parallel(n_jobs=min(jobs, WORKERS), return_as="generator", batch_size=1, max_nbytes=None)(calls)
+    # one of them at a time is at work in loops for several cores, beside this process
+    with parallel_config(backend="loky", inner_max_num_threads=max(1, core_count() // 2)):
+        return Parallel(n_jobs=min(jobs, WORKERS), return_as="generator", batch_size=1, max_nbytes=None)(calls)
 
 
 def start_workers(jobs: int) -> None:

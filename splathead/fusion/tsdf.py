@@ -79,12 +79,13 @@ class DepthView:
             self._observed[jump] = observation_map(self, jump)
         return self._observed[jump]
 
-    def cropped(self) -> DepthView:
-        """The part of the view inside the mask's bounding box (an error when the mask is empty)."""
+    def cropped(self, margin: int = 0, multiple: int = 1) -> DepthView:
+        """The part of the view inside the mask's bounding box (an error when the mask is empty), with a margin in pixels; its
+        first row and column are multiples of ``multiple``."""
         rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
         if not len(rows):
             raise ValueError(f"view {self.camera.name!r}: empty mask, nothing to fuse")
-        cut = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+        cut = tuple(_range(used, margin, multiple, size) for used, size in zip((rows, columns), self.mask.shape))
         if self.mask[cut].shape == self.mask.shape:
             return self  # with what it has worked out
         maps = {name: None if value is None else np.ascontiguousarray(value[cut]) for name, value in self._maps()}
@@ -92,6 +93,12 @@ class DepthView:
 
     def _maps(self) -> list[tuple[str, np.ndarray | None]]:
         return [(name, getattr(self, name)) for name in ("depth", "mask", "confidence", "rgb")]
+
+
+def _range(used: np.ndarray, margin: int, multiple: int, size: int) -> slice:
+    """From the first to the last of the places ``used`` along a side of ``size``; see :meth:`DepthView.cropped`."""
+    start = max(int(used[0]) - margin, 0) // multiple * multiple
+    return slice(start, min(int(used[-1]) + 1 + margin, size))
 
 
 @dataclass
