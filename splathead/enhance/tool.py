@@ -76,6 +76,7 @@ def _import_modules() -> None:
     import splathead.raster.cpu  # noqa: F401  first: it changes numba's cache folder while it is imported
 
     import_mesh_modules()
+    import matplotlib.colors  # noqa: F401  for the report
 
 
 def _check_files(options: EnhanceOptions) -> None:

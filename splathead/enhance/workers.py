@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 
+import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
@@ -60,11 +61,28 @@ def import_modules() -> None:
     """Import what meshes, their files and their pictures need."""
     with quick_imports():
         import igl  # noqa: F401
+        import matplotlib.colors  # noqa: F401
         import trimesh  # noqa: F401
 
         import splathead.result_view.report  # noqa: F401
 
         import_mesh_modules()
+    if core_count() > WORKERS:  # or they would take cores from what the first views wait for
+        mesh_of_a_plate()
+
+
+def mesh_of_a_plate() -> None:
+    """Have compiled loops, and what is imported where it is used, loaded: make a small mesh, and draw it."""
+    from splathead.cameras import orbit_camera
+    from splathead.enhance.mesh import mesh_before
+    from splathead.fusion import DepthView
+    from splathead.result_view.report import draw_pair
+
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[28:36, 28:36] = True
+    view = DepthView(np.where(mask, np.float32(400), 0), mask, orbit_camera(0.0, 0.0, 64), rgb=np.zeros((64, 64, 3), np.uint8))
+    mesh, small = mesh_before([view], 1000)
+    draw_pair("a plate", "mm", mesh, mesh, (small, small))
 
 
 def import_mesh_modules() -> None:

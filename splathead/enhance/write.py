@@ -106,10 +106,7 @@ def _splats_to_film(result: Result) -> Gaussians | None:
 def _quick_files(folder: Path, result: Result) -> list[Callable[[], None]]:
     """Calls that each write some of the other files."""
     about = {"scale": result.scale, "unit": result.unit}
-    calls = [
-        partial(_write_front, folder, result.views[0], result.scale),
-        partial(save_mesh, folder / FILES["mesh_ply"], result.mesh, **about),
-    ]
+    calls = [*_front_files(folder, result), partial(save_mesh, folder / FILES["mesh_ply"], result.mesh, **about)]
     if result.gaussians is not None:
         calls.append(partial(save_gaussians_ply, folder / FILES["splats"], result.gaussians))
     if len(result.views) > 1:
@@ -123,16 +120,23 @@ def _of_scale(depth_map: DepthMap, scale: str) -> DepthMap:
     return replace(depth_map, encoding=replace(depth_map.encoding, nominal=scale == "nominal"))
 
 
-def _write_front(folder: Path, view: EnhancedView, scale: str) -> None:
-    after, before = (_of_scale(depth_map, scale) for depth_map in (view.after, view.before))
-    save_depth_png(folder / FILES["depth"], after)
-    save_depth_png(folder / FILES["depth_before"], before)
-    save_depth_exr(folder / FILES["depth_exr"], after)
+def _front_files(folder: Path, result: Result) -> list[Callable[[], None]]:
+    """Calls that each write a map of the front view."""
+    view = result.views[0]
+    after, before = (_of_scale(depth_map, result.scale) for depth_map in (view.after, view.before))
+    calls = [
+        partial(save_depth_exr, folder / FILES["depth_exr"], after),
+        partial(_write_normals, folder / FILES["normal"], view),
+        partial(save_depth_png, folder / FILES["depth"], after),
+        partial(save_depth_png, folder / FILES["depth_before"], before),
+        partial(write_png, folder / FILES["confidence"], np.rint(view.confidence * 255).astype(np.uint8)),
+    ]
+    return calls + [partial(write_png, folder / FILES["rgb"], view.rgb)] * (view.rgb is not None)
+
+
+def _write_normals(path: Path, view: EnhancedView) -> None:
     normals, valid = normals_from_depth(view.after.depth, view.after.mask, view.camera, jump=np.inf)
-    write_png(folder / FILES["normal"], encode_normals(np.where(valid[..., None], normals, 0)))
-    write_png(folder / FILES["confidence"], np.rint(view.confidence * 255).astype(np.uint8))
-    if view.rgb is not None:
-        write_png(folder / FILES["rgb"], view.rgb)
+    write_png(path, encode_normals(np.where(valid[..., None], normals, 0)))
 
 
 def _facts(result: Result) -> dict:
