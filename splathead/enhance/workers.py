@@ -13,7 +13,7 @@ from splathead.cli import core_count, quick_imports
 from splathead.threads import prepare
 
 WORKERS = 3
-"""One for the mesh before, and then one each for the report's meshes and two mesh files"""
+"""One for the mesh before, and then one each for the mesh that the report shows and two mesh files"""
 
 
 def in_workers(calls: list[tuple[Callable, tuple, dict]], jobs: int) -> Iterator:

@@ -106,12 +106,16 @@ def _splat_frames(splats: Gaussians, cameras: list[Camera]) -> Iterator[np.ndarr
         return np.rint(255 * np.clip(maps.rgb.cpu().numpy().transpose(1, 2, 0) + rest, 0, 1)).astype(np.uint8)
 
     threads, first = core_count(), []
-    if splats.means.is_cuda:  # its rasterisers may load their kernels at the first frame, which no two threads must begin
+    if _on_gpu(splats):  # its rasterisers may load their kernels at the first frame, which no two threads must begin
         threads, first = GPU_FRAMES, [frame(cameras[0])]
     pool = ThreadPoolExecutor(threads)
     rest = pool.map(frame, cameras[len(first) :])
     pool.shutdown(wait=False)  # of what is begun, all is done
     return itertools.chain(first, rest)
+
+
+def _on_gpu(splats: Gaussians) -> bool:
+    return splats.means.is_cuda
 
 
 def over_background(rgba: np.ndarray) -> np.ndarray:
