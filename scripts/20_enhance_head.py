@@ -18,7 +18,7 @@ import tyro
 
 from splathead import cli
 from splathead.enhance.options import EnhanceOptions
-from splathead.enhance.workers import start_workers
+from splathead.enhance.workers import start_gpu, start_workers, stop_workers
 
 
 @dataclass
@@ -35,12 +35,16 @@ class Arguments:
 def run() -> None:
     """Enhance the input, say where the result is."""
     arguments = tyro.cli(Arguments, description=__doc__, use_underscores=True)
-    if arguments.input.exists():
-        start_workers(arguments.options.jobs or cli.core_count())
-    from splathead.enhance.tool import enhance
-    from splathead.result_view.folder import unit_label
+    jobs = arguments.options.jobs or cli.core_count()
+    with cli.quick_imports():
+        if arguments.input.exists():
+            start_workers(jobs)
+            start_gpu(arguments.options.device)
+        from splathead.enhance.tool import enhance
+        from splathead.result_view.folder import unit_label
 
     record = enhance(arguments.input, arguments.out, arguments.options)
+    stop_workers(jobs)
     mesh = record["mesh"]
     largest = f"the largest {mesh['largest_hole']:.3g} {unit_label(record['unit'])}"
     holes = f"{mesh['holes']} holes, {largest}" if mesh["holes"] else "no holes"

@@ -7,11 +7,13 @@ Every field of the section is a flag (``--batch_size 4`` or ``--batch-size 4``; 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from splathead.config import Config, ConfigError, load_config, validate
@@ -54,6 +56,18 @@ def _shared_parser() -> argparse.ArgumentParser:
 def core_count() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def quick_imports() -> Iterator[None]:
+    """For imports of many modules: Python's collector of unused objects does not look through theirs, which stay; an eighth
+    less time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def parse(

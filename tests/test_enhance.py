@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +23,14 @@ from test_facelift import FAKE_INFERENCE
 from splathead.cameras import orbit_camera
 from splathead.config import Config
 from splathead.depth_files import save_depth_exr
-from splathead.enhance import EnhanceOptions, enhance
+from splathead.enhance import EnhanceOptions, enhance, workers
+from splathead.enhance import views as views_module
 from splathead.enhance.head import Head
 from splathead.enhance.mesh import closed, depth_mesh, find_holes, is_watertight
 from splathead.enhance.views import enhance_views, view_cameras
-from splathead.fusion import DepthView, FusedMesh, load_mesh
+from splathead.fusion import DepthView, FusedMesh, load_mesh, view_choice
 from splathead.fusion.poisson import load_open3d
-from splathead.fusion.view_choice import choose_views, inside_share
+from splathead.fusion.view_choice import choose_views, conflict_share, inside_share
 from splathead.gaussians import Gaussians
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, save_depth_png, write_png
 from splathead.maps.render_subject import render_maps
@@ -140,8 +142,32 @@ def test_worker_processes_give_the_same_bytes(splats, result, tmp_path):
 
 def test_workers_need_no_torch():
     """Its import alone takes seconds."""
-    code = "import sys; from splathead.enhance import workers; workers.import_modules(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+    code = "import sys; from splathead.enhance import workers; workers.core_count = lambda: {}; workers.import_modules(); "
+    for cores in (1, 64):  # with many, they try out what they will do
+        command = [sys.executable, "-c", code.format(cores) + "sys.exit('torch' in sys.modules)"]
+        assert subprocess.run(command, cwd=REPOSITORY).returncode == 0
+
+
+def test_what_is_prepared_for_a_gpu_runs(monkeypatch):
+    """On a machine without one nothing begins; what would run there runs here, too."""
+    begun = []
+    for module in (views_module, workers):
+        monkeypatch.setattr(module, "prepare", lambda function, *arguments: begun.append((function, *arguments)))
+    views_module.prepare_rasteriser(EnhanceOptions(), torch.device("cpu"))
+    views_module.prepare_rasteriser(EnhanceOptions(), None)
+    workers.start_gpu("cpu")
+    assert not begun
+    views_module.prepare_rasteriser(EnhanceOptions(backend="cpu"), torch.device("cuda"))
+    ((function, backend, _),) = begun
+    maps = function(backend, torch.device("cpu"))
+    assert 0.01 < maps["mask"].mean() < 0.5
+
+
+def test_rendered_maps_do_not_depend_on_turns():
+    gaussians, config, turn = splatted_ellipsoid(1000), Config(), threading.Lock()
+    config.render.backend = "cpu"
+    alone, in_turn = (render_maps(gaussians, orbit_camera(0, 0, 64), RasterSettings(), config, lock) for lock in (None, turn))
+    assert all(np.array_equal(alone[name], in_turn[name]) for name in alone) and not turn.locked()
 
 
 def test_a_depth_map_loses_its_steps(tmp_path):
@@ -343,6 +369,25 @@ def test_long_hair_is_seen_from_both_sides_and_its_views_are_kept():
     shares = [inside_share(view, views[:place]) for place, view in enumerate(views) if place]
     assert 0.1 < max(shares) < 0.2
     assert choose_views(views, 400.0) == (list(range(8)), [])
+
+
+def test_the_part_with_the_head_says_what_the_whole_view_says():
+    """Views are chosen by it: odd rows and columns around a head that is not in the middle must not move its pixels."""
+    whole = []
+    for place, yaw in enumerate((0.0, 20.0, -20.0, 45.0)):
+        camera = orbit_camera(yaw, 5.0, 320)
+        camera = replace(camera, cx=camera.cx + 7 * place, cy=camera.cy - 3)
+        depth = ellipsoid_depth(camera) + 6 * place
+        whole.append(DepthView(np.where(depth > 6 * place, depth, 0).astype(np.float32), depth > 6 * place, camera))
+    parts = view_choice._heads_of(whole)
+    for one, part in zip(whole, parts):
+        assert part.mask.sum() == one.mask.sum() and part.mask.size < 0.7 * one.mask.size
+    shares = [
+        [[conflict_share(view, [other], 300.0) for other in views[:place]] for place, view in enumerate(views)]
+        + [[inside_share(view, views[:place])] for place, view in enumerate(views)]
+        for views in (whole, parts)
+    ]
+    assert shares[0] == shares[1] and max(shares[0][1]) > 0
 
 
 def test_a_view_that_contradicts_the_others_is_left_out():

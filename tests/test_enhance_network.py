@@ -17,6 +17,7 @@ from splathead.cameras import Camera, orbit_camera
 from splathead.checkpoints import save_weights
 from splathead.config import Config, ModelConfig, TrainConfig
 from splathead.enhance import EnhanceOptions, enhance, enlarge, sampling
+from splathead.enhance import views as views_module
 from splathead.enhance.depth_input import enhance_depth
 from splathead.enhance.device_choice import Devices, apply_once
 from splathead.enhance.head import Head
@@ -111,6 +112,24 @@ def test_gaussians_are_given_as_the_network_was_trained(head, render, weights, m
     expected, other = (interpolate_depth(one, 4, "bicubic").depth for one in (given, requantised(low, 8 if mixture else 16)))
     np.testing.assert_allclose(found.depth[mask], expected[mask], atol=1e-3)
     assert np.abs(found.depth - other)[mask].max() > 0.1
+
+
+def test_views_do_not_depend_on_how_many_the_network_is_applied_to_at_once(head, weights, monkeypatch):
+    """On a GPU it is several."""
+    write_network(weights, mixture=("16bit",), half=True)
+    one = views_of(head, views=4)
+    monkeypatch.setattr(views_module, "_networks_at_once", lambda options, device: 4)
+    for found, expected in zip(views_of(head, jobs=4, views=4), one):
+        assert np.array_equal(found.after.depth, expected.after.depth)
+        assert np.array_equal(found.confidence, expected.confidence)
+
+
+def test_fewer_networks_at_once_fit_a_gpu_where_views_are_large(monkeypatch):
+    monkeypatch.setattr(views_module, "network_jobs", lambda setting, jobs: jobs)
+    device = torch.device("cuda")
+    found = [views_module._networks_at_once(EnhanceOptions(resolution=side), device) for side in (512, 1024, 2048, 4096)]
+    assert found == [4, 4, 1, 1]
+    assert views_module._networks_at_once(EnhanceOptions(), torch.device("cpu")) == 1
 
 
 def test_guides_of_the_gaussians_are_used(head, render, weights):

@@ -17,7 +17,7 @@ import torch
 from raster_scenes import PARAMETERS, camera, leaves, random_gaussians
 
 from splathead.gaussians import Gaussians
-from splathead.raster import RasterSettings, rasterize
+from splathead.raster import RasterSettings, rasterize, render
 from splathead.raster.cpu import jit, parallel, simd
 
 VIEW = camera(100, 70)
@@ -84,6 +84,13 @@ def test_overwriting_a_parameter_before_backward_is_an_error():
         gaussians.means.add_(1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_colours_do_not_depend_on_whether_depth_is_wanted():
+    """Without it the mean distance, for which a GPU would be waited for, is not worked out."""
+    gaussians = random_gaussians(200)
+    alone, beside = (render(gaussians, VIEW, outputs=outputs) for outputs in (("rgb",), ("rgb", "depth", "depth_variance")))
+    assert torch.equal(alone.rgb, beside.rgb) and torch.equal(alone.alpha, beside.alpha) and beside.depth.max() > 0
 
 
 def test_concurrent_calls_from_several_threads():

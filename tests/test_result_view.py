@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -23,8 +24,10 @@ from splathead.fusion import load_mesh
 from splathead.images import load_depth_png, read_png
 from splathead.maps.normals import normals_from_depth
 from splathead.result_view import open_result, write_report
+from splathead.result_view import turntable as turntable_module
 from splathead.result_view.meshes import load_meshes
 from splathead.result_view.pictures import change_picture, load_front_view, nice_range, shaded_normals, shaded_picture
+from splathead.result_view.report import draw_meshes, draw_pair, small_mesh
 from splathead.result_view.sheet import HEADING_PX, HEADINGS, TILE_PX, results_sheet
 from splathead.result_view.turntable import BACKGROUND, TurntableOptions, mesh_frames, turntable, turntable_cameras
 
@@ -132,6 +135,14 @@ def test_meshes_are_coloured_by_their_distance_in_one_direction(out, page):
         assert -OFFSET_MM < np.median(distance) < -0.5 * OFFSET_MM
 
 
+def test_meshes_made_small_beforehand_are_drawn_the_same(out):
+    pair = load_meshes(open_result(out))
+    small = (small_mesh(pair.after), small_mesh(pair.before))
+    assert draw_pair("a head", "mm", pair.after, pair.before, small) == draw_meshes("a head", "mm", pair)
+    other = (small[0], replace(small[1], vertices=small[1].vertices + 1))
+    assert draw_pair("a head", "mm", pair.after, pair.before, other) != draw_meshes("a head", "mm", pair)
+
+
 def test_a_depth_only_result_has_a_report_too(out, tmp_path):
     folder = make_result(tmp_path / "out", size=96)
     change_json(folder, kind="depth", files={"depth": "depth.png"}, mesh={}, views=[], unit="scene", scale="nominal")
@@ -197,6 +208,14 @@ def test_turntable_shows_the_mesh_and_the_splats_turning(out, tmp_path):
     hit = ray_mesh.ray.intersects_any(np.broadcast_to(camera.position, rays.shape), rays).reshape(96, 96)
     drawn = frames[1][:, :96].min(axis=2) < high - 10
     assert (hit == drawn).mean() > 0.98
+
+
+def test_frames_of_gaussians_do_not_depend_on_where_they_are_begun(monkeypatch):
+    cameras = turntable_cameras(np.float32([[-80, -100, -80], [80, 100, 80]]), TurntableOptions(frames=5, size=64))
+    expected = list(turntable_module._splat_frames(head_gaussians(), cameras))
+    monkeypatch.setattr(turntable_module, "_on_gpu", lambda splats: True)  # as there: the first one alone
+    found = list(turntable_module._splat_frames(head_gaussians(), cameras))
+    assert len(found) == 5 and all(map(np.array_equal, found, expected)) and not np.array_equal(found[0], found[2])
 
 
 def test_turntable_cameras_see_everything():

@@ -10,7 +10,9 @@ import numpy as np
 from splathead.fusion import DepthView, FusedMesh, decimated, extract_surface, fuse_views, vertex_colours
 from splathead.fusion.surface import large_components, largest_component, proper_faces
 from splathead.images import DepthMap
+from splathead.result_view.report import small_mesh
 from splathead.subjects.base import vertex_normals
+from splathead.threads import thread_map
 
 VOXEL_MM = 0.8
 """Two pixels of the default views"""
@@ -37,6 +39,7 @@ class Holes:
 
 def fused_mesh(views: Sequence[DepthView], faces: int, *, watertight: bool = False) -> tuple[FusedMesh, list[str]]:
     """One coloured component of at most ``faces`` faces out of the views' depth, and lines on what was dropped."""
+    views = thread_map(DepthView.cropped, views)  # once, so that colours find what fusion worked out of them
     volume = fuse_views(views, voxel=VOXEL_MM, truncation_voxels=TRUNCATION_VOXELS, jump=JUMP_MM)
     surface = extract_surface(volume)
     head = largest_component(surface)
@@ -57,6 +60,12 @@ def fused_mesh(views: Sequence[DepthView], faces: int, *, watertight: bool = Fal
             lines.append("NOTE: the mesh could not be closed everywhere, or touches itself along an edge: it is not watertight")
     mesh.colours = vertex_colours(mesh.vertices, views, tolerance=COLOUR_TOLERANCE_VOXELS * volume.voxel, jump=JUMP_MM)
     return mesh, lines
+
+
+def mesh_before(views: Sequence[DepthView], faces: int) -> tuple[FusedMesh, FusedMesh]:
+    """:func:`fused_mesh` of raw depth, and that mesh as the report shows it: what another process makes in one go."""
+    mesh, _ = fused_mesh(views, faces)
+    return mesh, small_mesh(mesh)
 
 
 def depth_mesh(depth_map: DepthMap, rgb: np.ndarray | None, jump: float, faces: int) -> FusedMesh:

@@ -16,19 +16,21 @@ from splathead.enhance.device_choice import Devices, prepare_network
 from splathead.enhance.enlarge import method_network, method_weights
 from splathead.enhance.front_only import head_views
 from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
-from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh
+from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh, mesh_before
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.sampling import Sampling
-from splathead.enhance.views import FROM_FULL, EnhancedView
+from splathead.enhance.views import FROM_FULL, EnhancedView, prepare_rasteriser
 from splathead.enhance.workers import import_mesh_modules, in_workers
 from splathead.enhance.write import Result, write_result
+from splathead.fusion import DepthView
 from splathead.inputs import detect, file_sha256
 from splathead.metrics.zones import HEAD_DIAGONAL_MM
 from splathead.result_view.folder import FILES, RESULT_NAME
+from splathead.result_view.report import small_mesh
 from splathead.result_view.video import load_encoder
 from splathead.stages import fingerprint_path
 from splathead.subjects.importer import report_lines
-from splathead.threads import prepare
+from splathead.threads import prepare, thread_map
 
 
 def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dict:
@@ -50,6 +52,7 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
     about_method = _check_method(options, kind)
     if kind != "depth":
         prepare_network(options, devices.network)
+        prepare_rasteriser(options, devices.raster)
         prepare(_import_modules)  # while the views are made
     report_lines([f"{path.name}: {kind} ({reason})", *about_method])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +76,7 @@ def _import_modules() -> None:
     import splathead.raster.cpu  # noqa: F401  first: it changes numba's cache folder while it is imported
 
     import_mesh_modules()
+    import matplotlib.colors  # noqa: F401  for the report
 
 
 def _check_files(options: EnhanceOptions) -> None:
@@ -127,10 +131,9 @@ def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: 
     with clock.step("views"):
         seen = head_views(head, options, jobs)
     with clock.step("mesh"):
-        raw = [view.cropped() for view in seen.depth_views(enhanced=False)]
-        others = in_workers([delayed(fused_mesh)(raw, options.faces)], jobs)
+        raw = thread_map(DepthView.cropped, seen.depth_views(enhanced=False))
+        before = in_workers([delayed(mesh_before)(raw, options.faces)], jobs)
         mesh, dropped = fused_mesh(seen.depth_views(enhanced=True), options.faces, watertight=options.watertight)
-        ((before, _),) = others
     size = " x ".join(f"{side:.0f}" for side in np.ptp(mesh.vertices, axis=0))
     made = [*seen.lines, *dropped, f"size of the mesh, width x height x depth: {size} mm"]
     report_lines(made)
@@ -156,10 +159,11 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
     with clock.step("mesh"):
         mesh = depth_mesh(view.after, view.rgb, jump, options.faces)
         before = depth_mesh(view.before, view.rgb, jump, options.faces)
+        both = iter([(before, small_mesh(before))])
     encoding = depth_map.encoding
     scale = "metric" if encoding.unit == "mm" and not encoding.nominal else "nominal"
     fused = [view.camera.name]
-    return Result(kind, options, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), before, None)
+    return Result(kind, options, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), both, None)
 
 
 def _jump(view: EnhancedView) -> float:

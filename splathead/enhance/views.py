@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 from collections.abc import Callable, Sequence
@@ -10,21 +9,24 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from splathead.cameras import MM_PER_UNIT, RIG_RADIUS_UNITS, Camera, orbit_camera
 from splathead.config import Config
+from splathead.devices import network_jobs
 from splathead.enhance.device_choice import Devices
 from splathead.enhance.enlarge import Enlarge, enlarge_method, method_weights, own_factor
 from splathead.enhance.head import Head
 from splathead.enhance.options import EnhanceOptions
-from splathead.enhance.sampling import Sampling, reduced
+from splathead.enhance.sampling import KNOWN_SIDE, Sampling, reduced
 from splathead.fusion import DepthView
 from splathead.gaussians import Gaussians
 from splathead.images import DepthMap
 from splathead.maps.render_subject import render_maps
 from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, outlier_weight, splat_confidence, splat_surface
 from splathead.subjects.importer import visible_extent
+from splathead.threads import prepare
 
 DIRECTIONS = (
     (0, 0), (40, 10), (-40, 10), (85, 0), (-85, 0), (135, 15), (-135, 15), (180, 10), (20, -20), (-20, -20), (0, 45),
@@ -35,6 +37,9 @@ STEP_BACK = 1.1
 """Factor by which cameras move away until the head fits"""
 _one_gpu_render = threading.Lock()
 """The CUDA rasterisers load, and may compile, their kernels at the first call: two threads must not begin that together"""
+NETWORKS_PER_GPU = 4
+"""Views of 1024 pixels that the network is applied to at a time, where the GPU's memory is enough: most of its turn is the
+CPU's, which makes inputs and maps"""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,22 @@ def _in_picture(camera: Camera, points: np.ndarray) -> bool:
     return bool((z > 0).all() and (pixels >= 0).all() and (pixels <= (camera.width, camera.height)).all())
 
 
+def prepare_rasteriser(options: EnhanceOptions, device: torch.device | None) -> None:
+    """On a GPU: begin to load the rasteriser's kernels, and what cleans its maps, beside other work."""
+    if device is not None and device.type == "cuda":
+        prepare(render_once, options.backend, device)
+
+
+def render_once(backend: str, device: torch.device) -> dict[str, np.ndarray]:
+    """Clean maps of a ball."""
+    config = Config()
+    config.render.backend = backend
+    ball = Gaussians(
+        torch.zeros(1, 3), torch.full((1, 3), 4.0), torch.tensor([[1.0, 0, 0, 0]]), torch.full((1,), 9.0), torch.zeros(1, 1, 3)
+    )
+    return _clean_maps(ball.to(device), orbit_camera(0.0, 0.0, KNOWN_SIDE), config)[0]
+
+
 def enhance_views(
     head: Head, options: EnhanceOptions, jobs: int, cameras: Sequence[Camera], where: str = ""
 ) -> tuple[list[EnhancedView], list[str]]:
@@ -100,8 +121,11 @@ def enhance_views(
     name = options.method_for("splats")
     sampling = None if name in FROM_FULL else Sampling.of(options.resolution, own_factor(name))
     method = FROM_FULL.get(name) or functools.partial(_from_low, enlarge_method(name, devices.network), sampling)
-    with ThreadPoolExecutor(1) as turns, ThreadPoolExecutor(min(jobs, len(cameras))) as pool:
-        if method_weights(name) is not None:  # alone it uses all of its device, and its memory is needed once
+    with (
+        ThreadPoolExecutor(_networks_at_once(options, devices.network)) as turns,
+        ThreadPoolExecutor(min(jobs, len(cameras))) as pool,
+    ):
+        if method_weights(name) is not None:
             method = functools.partial(_in_turn, turns, method)
         work = _Work(head.gaussians.to(devices.raster), config, sampling, method)
         found = pool.map(work.view, cameras)
@@ -109,6 +133,13 @@ def enhance_views(
     views, removed = [view for view, _ in found], sum(dropped for _, dropped in found)
     share = removed / max(1, sum(int(view.before.mask.sum()) for view in views))
     return views, [f"floaters and specks removed from the views{where}: {removed:,} pixels ({100 * share:.2g} % of the head's)"]
+
+
+def _networks_at_once(options: EnhanceOptions, device: torch.device) -> int:
+    """Views that the network is applied to at a time; alone it uses all of a CPU, and its memory is needed once."""
+    if device.type == "cpu":
+        return 1
+    return max(1, network_jobs(options.device, NETWORKS_PER_GPU) * 1024**2 // max(options.resolution, 1024) ** 2)
 
 
 @dataclass(frozen=True)
@@ -124,11 +155,11 @@ class _Work:
     def view(self, camera: Camera) -> tuple[EnhancedView, int]:
         """The view enhanced, and how many pixels of it were taken for floaters."""
         sampling = self.sampling
+        low = None if sampling is None else self._clean(camera.resized(sampling.low))  # the quick one first
         high, dropped = _clean_maps(self.gaussians, camera, self.config)
-        guides = low = None
+        guides = None
         if sampling is not None:
             guides = high if sampling.reduction == 1 else self._clean(camera.resized(sampling.side))
-            low = self._clean(camera.resized(sampling.low))
         return _enhance_view(Renders(camera, high, guides, low), method=self.method, jump=self.config.pairs.jump_mm), dropped
 
     def _clean(self, camera: Camera) -> dict[str, np.ndarray]:
@@ -144,8 +175,8 @@ def _clean_maps(gaussians: Gaussians, camera: Camera, config: Config) -> tuple[d
     from splathead.maps.postprocess import clean_view
     from splathead.raster import RasterSettings
 
-    with _one_gpu_render if gaussians.means.is_cuda else contextlib.nullcontext():
-        rendered = render_maps(gaussians, camera, RasterSettings(), config)
+    turn = _one_gpu_render if gaussians.means.is_cuda else None
+    rendered = render_maps(gaussians, camera, RasterSettings(), config, turn)
     solid = (rendered["alpha"] > config.postprocess.alpha_threshold) & (rendered["depth"] > 0)
     clean = clean_view(rendered, camera, config.postprocess, f"view {camera.name}")
     return clean, int((solid & ~clean["mask"].astype(bool)).sum())

@@ -14,6 +14,7 @@ from joblib import delayed
 from splathead.cli import core_count
 from splathead.depth_files import save_depth_exr
 from splathead.enhance.clock import Clock
+from splathead.enhance.device_choice import Devices
 from splathead.enhance.mesh import Holes, is_watertight
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView
@@ -24,7 +25,7 @@ from splathead.images import DepthMap, encode_normals, save_depth_png, write_jso
 from splathead.maps.normals import normals_from_depth
 from splathead.ply import save_gaussians_ply
 from splathead.result_view.folder import FILES, RESULT_NAME, SCHEMA, open_result, unit_label
-from splathead.result_view.report import DrawnReport, draw_front, draw_pair, write_report
+from splathead.result_view.report import DrawnReport, draw_front, draw_pair, small_mesh, write_report
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Result:
     """names of the views that the mesh is made of"""
     mesh: FusedMesh
     holes: Holes
-    mesh_before: FusedMesh
+    before: Iterator[tuple[FusedMesh, FusedMesh]]
+    """one item, which may have to be waited for: the mesh of the depth before, and that mesh as the report shows it"""
     gaussians: Gaussians | None
 
     @property
@@ -53,41 +55,58 @@ def write_result(folder: Path, result: Result, about: dict, clock: Clock) -> dic
     """Write every file into ``folder``; returns what ``result.json`` holds. ``about``: parts of it that are known before."""
     from splathead.result_view.turntable import turntable
 
-    with clock.step("write"), ThreadPoolExecutor(core_count()) as pool:
-        slow_parts = _begin_slow_parts(folder, result, about["input"]["path"])
-        film = pool.submit(turntable, result.mesh, folder / FILES["turntable"], result.gaussians)
+    with clock.step("write"), ThreadPoolExecutor(core_count() + 1) as pool:  # one thread waits for the mesh before
+        parts = _begin_mesh_parts(folder, result)
+        drawn_meshes = pool.submit(_with_before, folder, result, about["input"]["path"], parts)
+        film = pool.submit(turntable, result.mesh, folder / FILES["turntable"], _splats_to_film(result))
         facts = pool.submit(_facts, result)
         for done in [pool.submit(call) for call in _quick_files(folder, result)]:
             done.result()
         known = facts.result() | about
         write_json(folder / RESULT_NAME, known | _files_and_times(folder, clock))
         front = draw_front(open_result(folder))
-        drawn_meshes, *_ = slow_parts
         film.result()
     write_json(folder / RESULT_NAME, known | _files_and_times(folder, clock))
     with clock.step("report"):
-        write_report(folder, DrawnReport(*front, drawn_meshes))
+        write_report(folder, DrawnReport(*front, drawn_meshes.result()))
     record = known | _files_and_times(folder, clock)
     write_json(folder / RESULT_NAME, record)
     return record
 
 
-def _begin_slow_parts(folder: Path, result: Result, name: str) -> Iterator:
-    """Begin in other processes what is made by Python code: the report's section on meshes (the first result), mesh files."""
+def _begin_mesh_parts(folder: Path, result: Result) -> Iterator:
+    """Begin in other processes what Python code makes of the mesh: the small one of the report (first result), text files."""
     about = {"scale": result.scale, "unit": result.unit}
-    calls = [delayed(draw_pair)(name, unit_label(result.unit), result.mesh, result.mesh_before)]
+    calls = [delayed(small_mesh)(result.mesh)]
     calls += [delayed(save_mesh)(folder / FILES[role], result.mesh, **about) for role in ("mesh_obj", "mesh_glb")]
     return in_workers(calls, result.options.jobs or core_count())
+
+
+def _with_before(folder: Path, result: Result, name: str, parts: Iterator) -> str:
+    """What needs the mesh before, which may still be in the making: its file, and the report's section on meshes.
+
+    ``parts``: of :func:`_begin_mesh_parts`.
+    """
+    small_after = next(parts)
+    ((before, small_before),) = result.before
+    call = delayed(draw_pair)(name, unit_label(result.unit), result.mesh, before, (small_after, small_before))
+    drawn = in_workers([call], result.options.jobs or core_count())
+    save_mesh(folder / FILES["mesh_before"], before, scale=result.scale, unit=result.unit)
+    (section,), _ = drawn, list(parts)
+    return section
+
+
+def _splats_to_film(result: Result) -> Gaussians | None:
+    """The Gaussians, where the rasteriser of this call works."""
+    if result.gaussians is None:
+        return None
+    return result.gaussians.to(Devices.of(result.options, result.kind).raster)
 
 
 def _quick_files(folder: Path, result: Result) -> list[Callable[[], None]]:
     """Calls that each write some of the other files."""
     about = {"scale": result.scale, "unit": result.unit}
-    calls = [
-        partial(_write_front, folder, result.views[0], result.scale),
-        partial(save_mesh, folder / FILES["mesh_ply"], result.mesh, **about),
-        partial(save_mesh, folder / FILES["mesh_before"], result.mesh_before, **about),
-    ]
+    calls = [*_front_files(folder, result), partial(save_mesh, folder / FILES["mesh_ply"], result.mesh, **about)]
     if result.gaussians is not None:
         calls.append(partial(save_gaussians_ply, folder / FILES["splats"], result.gaussians))
     if len(result.views) > 1:
@@ -101,16 +120,23 @@ def _of_scale(depth_map: DepthMap, scale: str) -> DepthMap:
     return replace(depth_map, encoding=replace(depth_map.encoding, nominal=scale == "nominal"))
 
 
-def _write_front(folder: Path, view: EnhancedView, scale: str) -> None:
-    after, before = (_of_scale(depth_map, scale) for depth_map in (view.after, view.before))
-    save_depth_png(folder / FILES["depth"], after)
-    save_depth_png(folder / FILES["depth_before"], before)
-    save_depth_exr(folder / FILES["depth_exr"], after)
+def _front_files(folder: Path, result: Result) -> list[Callable[[], None]]:
+    """Calls that each write a map of the front view."""
+    view = result.views[0]
+    after, before = (_of_scale(depth_map, result.scale) for depth_map in (view.after, view.before))
+    calls = [
+        partial(save_depth_exr, folder / FILES["depth_exr"], after),
+        partial(_write_normals, folder / FILES["normal"], view),
+        partial(save_depth_png, folder / FILES["depth"], after),
+        partial(save_depth_png, folder / FILES["depth_before"], before),
+        partial(write_png, folder / FILES["confidence"], np.rint(view.confidence * 255).astype(np.uint8)),
+    ]
+    return calls + [partial(write_png, folder / FILES["rgb"], view.rgb)] * (view.rgb is not None)
+
+
+def _write_normals(path: Path, view: EnhancedView) -> None:
     normals, valid = normals_from_depth(view.after.depth, view.after.mask, view.camera, jump=np.inf)
-    write_png(folder / FILES["normal"], encode_normals(np.where(valid[..., None], normals, 0)))
-    write_png(folder / FILES["confidence"], np.rint(view.confidence * 255).astype(np.uint8))
-    if view.rgb is not None:
-        write_png(folder / FILES["rgb"], view.rgb)
+    write_png(path, encode_normals(np.where(valid[..., None], normals, 0)))
 
 
 def _facts(result: Result) -> dict:

@@ -69,17 +69,36 @@ class DepthView:
         normals, valid = normals_from_depth(self.depth, self.mask, self.camera, jump=math.inf)
         return np.where(valid[..., None], normals, 0) @ self.camera.rotation
 
-    def cropped(self) -> DepthView:
-        """The part of the view inside the mask's bounding box (an error when the mask is empty)."""
+    @functools.cached_property
+    def _observed(self) -> dict[float, np.ndarray]:
+        return {}
+
+    def observed(self, jump: float) -> np.ndarray:
+        """The :func:`observation_map` of the view, made once: fusion reads it, and then the colours of the mesh."""
+        if jump not in self._observed:
+            self._observed[jump] = observation_map(self, jump)
+        return self._observed[jump]
+
+    def cropped(self, margin: int = 0, multiple: int = 1) -> DepthView:
+        """The part of the view inside the mask's bounding box (an error when the mask is empty), with a margin in pixels; its
+        first row and column are multiples of ``multiple``."""
         rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
         if not len(rows):
             raise ValueError(f"view {self.camera.name!r}: empty mask, nothing to fuse")
-        cut = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+        cut = tuple(_range(used, margin, multiple, size) for used, size in zip((rows, columns), self.mask.shape))
+        if self.mask[cut].shape == self.mask.shape:
+            return self  # with what it has worked out
         maps = {name: None if value is None else np.ascontiguousarray(value[cut]) for name, value in self._maps()}
         return DepthView(camera=self.camera.cropped(*cut), **maps)
 
     def _maps(self) -> list[tuple[str, np.ndarray | None]]:
         return [(name, getattr(self, name)) for name in ("depth", "mask", "confidence", "rgb")]
+
+
+def _range(used: np.ndarray, margin: int, multiple: int, size: int) -> slice:
+    """From the first to the last of the places ``used`` along a side of ``size``; see :meth:`DepthView.cropped`."""
+    start = max(int(used[0]) - margin, 0) // multiple * multiple
+    return slice(start, min(int(used[-1]) + 1 + margin, size))
 
 
 @dataclass
@@ -135,8 +154,8 @@ def fuse_views(
         raise ValueError("no views to fuse")
     if not (math.isfinite(voxel) and voxel > 0 and truncation_voxels >= 2):
         raise ValueError(f"voxel {voxel}, truncation {truncation_voxels} voxels, expected voxel > 0 and truncation >= 2")
-    views = [view.cropped() for view in views]
-    maps = thread_map(functools.partial(observation_map, jump=jump), views)
+    views = thread_map(DepthView.cropped, views)
+    maps = thread_map(lambda view: view.observed(jump), views)
     poses = [(intrinsics_vector(view.camera), view.camera.world_to_cam) for view in views]
     lower, upper = _bounds(views, maps)
     voxel = _fitting_voxel(upper - lower, voxel, truncation_voxels, max_voxels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import cv2
@@ -58,21 +59,24 @@ def render_subject_maps(config: Config, subject: str, out_dir: Path) -> None:
             write_png(folder / "preview.png", contact_sheet(rows))
 
 
-def render_maps(gaussians, camera: Camera, settings, config: Config) -> dict[str, np.ndarray]:
+def render_maps(
+    gaussians, camera: Camera, settings, config: Config, turn: contextlib.AbstractContextManager | None = None
+) -> dict[str, np.ndarray]:
     """All maps of one view as numpy arrays ready for :func:`splathead.images.save_maps`.
 
     Keys: ``alpha`` [H, W] float16; ``depth``, ``depth_variance`` and (``render.median``) ``depth_median`` [H, W]
     float32 in mm and mm^2; ``rgb`` [H, W, 3] uint8 over black; ``normal`` [H, W, 3] int8 (times 127, camera axes).
-    Everything is zero where alpha <= 1/255.
+    Everything is zero where alpha <= 1/255. ``turn``: held while the rasteriser works, not while its maps are packed.
     """
     import torch
 
     from splathead.raster import render
 
     outputs = ["rgb", "depth", "depth_variance", "normal"] + ["depth_median"] * config.render.median
-    with torch.no_grad():
+    with turn or contextlib.nullcontext(), torch.no_grad():
         rendered = render(gaussians, camera, outputs=outputs, settings=settings, backend=config.render.backend)
-    return pack_maps({name: getattr(rendered, name).cpu().numpy() for name in ["alpha", *outputs]})
+        maps = {name: getattr(rendered, name).cpu().numpy() for name in ["alpha", *outputs]}
+    return pack_maps(maps)
 
 
 def pack_maps(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -77,11 +77,10 @@ def multiview_consistency(
     minimal_cosine = math.cos(math.radians(settings.max_angle_deg))
     total, agreeing, conflicting, pairs = 0.0, 0, 0, 0
     for i, source in enumerate(cameras):
-        points = _surface_points(maps[i], source, settings.stride)
-        for j, other in enumerate(cameras):
-            if i == j or source.rotation[2] @ other.rotation[2] < minimal_cosine - 1e-9:
-                continue
-            difference = _depth_differences(points, maps[j], other, tolerance)
+        near = [j for j, other in enumerate(cameras) if j != i and _cosine(source, other) >= minimal_cosine - 1e-9]
+        points = _surface_points(maps[i], source, settings.stride) if near else None
+        for j in near:
+            difference = _depth_differences(points, maps[j], cameras[j], tolerance)
             same = np.abs(difference) <= tolerance
             in_front = int((difference < -tolerance).sum())
             total += float(np.abs(difference[same]).sum())
@@ -95,6 +94,11 @@ def multiview_consistency(
         n_points=compared,
         n_pairs=pairs,
     )
+
+
+def _cosine(one: Camera, other: Camera) -> float:
+    """Of the angle between two optical axes."""
+    return one.rotation[2] @ other.rotation[2]
 
 
 def _surface_points(depth: np.ndarray, camera: Camera, stride: int) -> np.ndarray:

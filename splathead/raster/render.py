@@ -47,7 +47,8 @@ def render(
     unknown = [name for name in outputs if name not in OUTPUTS]
     if unknown or not outputs:
         raise ValueError(f"render outputs {list(outputs)}: {unknown or 'none'} not in {list(OUTPUTS)}")
-    reference_z = _reference_distance(gaussians, camera)
+    needs_z = "depth" in outputs or "depth_variance" in outputs
+    reference_z = _reference_distance(gaussians, camera) if needs_z else 0.0
     columns = _feature_columns(gaussians, camera, outputs, reference_z)
     if not columns:  # only the median was asked for, which has a pass of its own; alpha needs some column
         columns = {"one": torch.ones_like(gaussians.means[:, :1])}

@@ -32,11 +32,13 @@ class ViewerMesh:
     """surface to colour errors by; None: there is none, or the mesh is the truth"""
     sign: int = 1
     """-1: the colours say where ``truth`` lies as seen from the mesh, not where the mesh lies as seen from it"""
+    small: FusedMesh | None = None
+    """:func:`decimated_with_colours` of the mesh, where that was made before"""
 
 
 def viewer_subject(name: str, meshes: Sequence[ViewerMesh], *, max_faces: int, error_range: float) -> dict:
     """JSON-ready data of one subject's meshes, decimated to ``max_faces``; errors saturate at +-``error_range`` (mm)."""
-    small = [_decimated_with_colours(entry.mesh, max_faces) for entry in meshes]
+    small = [entry.small or decimated_with_colours(entry.mesh, max_faces) for entry in meshes]
     corner = np.min([mesh.vertices.min(0) for mesh in small], axis=0).astype(np.float64)
     size = np.maximum(np.max([mesh.vertices.max(0) for mesh in small], axis=0) - corner, 1e-6)
     packed = [_packed(entry, mesh, corner, size, error_range) for entry, mesh in zip(meshes, small)]
@@ -77,7 +79,7 @@ def viewer_markup(data: str = "", error_name: str = "", scale: tuple[str, str] =
     )
 
 
-def _decimated_with_colours(mesh: FusedMesh, max_faces: int) -> FusedMesh:
+def decimated_with_colours(mesh: FusedMesh, max_faces: int) -> FusedMesh:
     """The mesh with few faces; colours are those of the nearest original vertices."""
     from scipy.spatial import cKDTree
 

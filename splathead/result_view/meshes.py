@@ -26,15 +26,20 @@ class MeshPair:
     change_range: float
     surface_before: Surface | None = None
     """``before``, indexed"""
+    small_after: FusedMesh | None = None
+    small_before: FusedMesh | None = None
+    """both as the viewer shows them, where that was made before"""
 
     def viewer_data(self, name: str, max_faces: int) -> dict:
         """:func:`splathead.report.viewer.viewer_subject` of both, of at most ``max_faces`` triangles each."""
         if self.before is None:
-            entries = [ViewerMesh(AFTER, self.after)]
+            entries = [ViewerMesh(AFTER, self.after, small=self.small_after)]
         else:  # blue is outwards in both panes: seen from the mesh before, it is the other mesh that moved
             entries = [
-                ViewerMesh(BEFORE, self.before, Surface.build(self.after.vertices, self.after.faces), sign=-1),
-                ViewerMesh(AFTER, self.after, self.surface_before),
+                ViewerMesh(
+                    BEFORE, self.before, Surface.build(self.after.vertices, self.after.faces), sign=-1, small=self.small_before
+                ),
+                ViewerMesh(AFTER, self.after, self.surface_before, small=self.small_after),
             ]
         return viewer_subject(name, entries, max_faces=max_faces, error_range=self.change_range)
 

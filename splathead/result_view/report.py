@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from splathead.fusion import FusedMesh
 from splathead.images import atomic_path
 from splathead.report.panels import DEPTH_COLOURS, ERROR_COLOURS, colour_gradient
 from splathead.report.shell import button_group, card, cards, page_text, picture_tag, tile
-from splathead.report.viewer import viewer_json, viewer_markup
+from splathead.report.viewer import decimated_with_colours, viewer_json, viewer_markup
 from splathead.result_view.folder import FILES, ROLES, ResultFolder, open_result
 from splathead.result_view.meshes import MeshPair, load_meshes, mesh_pair
 from splathead.result_view.pictures import (
@@ -78,9 +78,15 @@ def draw_front(result: ResultFolder) -> tuple[FrontView | None, str]:
     return view, _front_section(result, view) if view else ""
 
 
-def draw_pair(name: str, unit: str, after: FusedMesh, before: FusedMesh | None) -> str:
-    """:func:`draw_meshes` of two meshes, in one call for another process."""
-    return draw_meshes(name, unit, mesh_pair(after, before))
+def small_mesh(mesh: FusedMesh) -> FusedMesh:
+    """The mesh as the report shows it."""
+    return decimated_with_colours(mesh, REPORT_FACES)
+
+
+def draw_pair(name: str, unit: str, after: FusedMesh, before: FusedMesh, small: tuple[FusedMesh, FusedMesh]) -> str:
+    """:func:`draw_meshes` of two meshes, in one call for another process; ``small``: :func:`small_mesh` of both."""
+    small_after, small_before = small
+    return draw_meshes(name, unit, replace(mesh_pair(after, before), small_after=small_after, small_before=small_before))
 
 
 def draw_meshes(name: str, unit: str, meshes: MeshPair) -> str:

@@ -1,10 +1,11 @@
 """The turntable: an MP4 (H.264) of the mesh turning once, and beside it the Gaussians it was made from.
 
-Frames are ray cast (mesh) and rasterised (Gaussians) on the CPU.
+Frames of the mesh are ray cast on the CPU, those of Gaussians rasterised on the device that they lie on.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,8 @@ BACKGROUND = np.array([241, 241, 238], dtype=np.uint8)
 HFOV_DEG = 30.0
 ELEVATION_DEG = 6.0
 SUPERSAMPLING = 2
+GPU_FRAMES = 4
+"""Frames of Gaussians that are made at a time on a GPU, which waits for the CPU to launch its work"""
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,8 @@ def turntable(
     where they are given. Returns ``path``."""
     options = options or TurntableOptions()
     cameras = turntable_cameras(mesh.vertices, options)
-    panes = [mesh_frames(mesh, cameras)]
-    if splats is not None:
-        panes.append(_splat_frames(splats, cameras))
+    drawn = [] if splats is None else [_splat_frames(splats, cameras)]  # at once: the mesh takes a while to begin
+    panes = [mesh_frames(mesh, cameras), *drawn]
     with atomic_path(Path(path)) as temporary:
         write_video(temporary, (np.concatenate(row, axis=1) for row in zip(*panes)), options.fps)
     return Path(path)
@@ -95,7 +97,7 @@ def mesh_frames(mesh: FusedMesh, cameras: list[Camera]) -> Iterator[np.ndarray]:
 
 
 def _splat_frames(splats: Gaussians, cameras: list[Camera]) -> Iterator[np.ndarray]:
-    """Frames [H, W, 3] uint8 of the Gaussians."""
+    """Frames [H, W, 3] uint8 of the Gaussians, which other threads begin to draw now."""
     from splathead.raster.render import render
 
     def frame(camera: Camera) -> np.ndarray:
@@ -103,8 +105,17 @@ def _splat_frames(splats: Gaussians, cameras: list[Camera]) -> Iterator[np.ndarr
         rest = (1 - maps.alpha).cpu().numpy()[..., None] * (BACKGROUND / np.float32(255))
         return np.rint(255 * np.clip(maps.rgb.cpu().numpy().transpose(1, 2, 0) + rest, 0, 1)).astype(np.uint8)
 
-    with ThreadPoolExecutor(core_count()) as pool:
-        yield from pool.map(frame, cameras)
+    threads, first = core_count(), []
+    if _on_gpu(splats):  # its rasterisers may load their kernels at the first frame, which no two threads must begin
+        threads, first = GPU_FRAMES, [frame(cameras[0])]
+    pool = ThreadPoolExecutor(threads)
+    rest = pool.map(frame, cameras[len(first) :])
+    pool.shutdown(wait=False)  # of what is begun, all is done
+    return itertools.chain(first, rest)
+
+
+def _on_gpu(splats: Gaussians) -> bool:
+    return splats.means.is_cuda
 
 
 def over_background(rgba: np.ndarray) -> np.ndarray:
