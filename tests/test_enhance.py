@@ -25,6 +25,7 @@ from splathead.config import Config
 from splathead.depth_files import save_depth_exr
 from splathead.enhance import EnhanceOptions, enhance, workers
 from splathead.enhance import views as views_module
+from splathead.enhance.depth_input import read_depth
 from splathead.enhance.head import Head
 from splathead.enhance.mesh import closed, depth_mesh, find_holes, is_watertight
 from splathead.enhance.views import enhance_views, view_cameras
@@ -192,6 +193,18 @@ def test_a_depth_map_loses_its_steps(tmp_path):
     assert error < 0.6 * was
     mesh = load_mesh(tmp_path / "out" / "mesh.ply")
     assert mesh.vertices[:, 2].max() < 0 and mesh.colours is not None  # +Z towards the camera, which looks along -Z
+
+
+@pytest.mark.parametrize("white_is_near", [False, True])
+def test_a_map_read_inside_out_is_noticed(tmp_path, white_is_near):
+    truth = ellipsoid_depth(orbit_camera(0.0, 0.0, 64, hfov_deg=30.0))
+    codes = DepthEncoding.from_depth(truth, truth > 0, 8, "mm").encode(truth, truth > 0)
+    write_png(tmp_path / "near_is_dark.png", codes)
+    write_png(tmp_path / "near_is_white.png", np.where(codes > 0, 256 - codes.astype(int), 0).astype(np.uint8))
+    options = EnhanceOptions(near=2.0, far=2.5, hfov=30.0, white_is_near=white_is_near)
+    notes = {name: [line for line in read_depth(tmp_path / name, options)[1] if "inside out" in line]
+             for name in ("near_is_dark.png", "near_is_white.png")}  # fmt: skip
+    assert bool(notes["near_is_dark.png"]) == white_is_near and bool(notes["near_is_white.png"]) != white_is_near
 
 
 def test_cameras_stand_back_for_what_is_larger_than_a_head():
