@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,3 +145,17 @@ def test_repeats_are_of_scans_only(tmp_path):
     config.subjects.source, config.subjects.repeats = "capture", 2
     with pytest.raises(ValueError, match=r"subjects\.repeats: 2 with source capture"):
         plan_subjects(config)
+
+
+def test_bare_heads_are_test_heads_of_the_study_without_hair():
+    bare, paper = study_config("paper_bare"), study_config("paper")
+    same = ("path", "splits", "hair_fraction", "collar_fraction", "source", "count", "val", "test")
+    alike = {name: value for name, value in vars(paper.subjects).items() if name not in same}
+    assert alike.items() <= vars(bare.subjects).items()
+    assert (bare.subjects.hair_fraction, bare.subjects.collar_fraction) == (0, 0) and bare.subjects.splits == ["test"]
+    known = json.loads((REPOSITORY / "eval" / "splits.json").read_text())["paper"]["test"]
+    half = paper.subjects
+    assert (bare.subjects.count, bare.subjects.test) == (half.count // 2, half.test // 2)
+    plans = plan_subjects(replace(bare, subjects=replace(bare.subjects, path="")))
+    assert sorted(plans) == sorted(name for name in known if name.startswith("ict"))
+    assert bare.train.weights == "runs/paper/06_train_depth_sr" and not bare.trainings
