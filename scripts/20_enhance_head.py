@@ -18,7 +18,7 @@ import tyro
 
 from splathead import cli
 from splathead.enhance.options import EnhanceOptions
-from splathead.enhance.workers import start_gpu, start_workers, stop_workers
+from splathead.enhance.workers import start_workers, stop_workers
 
 
 @dataclass
@@ -39,12 +39,13 @@ def run() -> None:
     with cli.quick_imports():
         if arguments.input.exists():
             start_workers(jobs)
-            start_gpu(arguments.options.device)
         from splathead.enhance.tool import enhance
         from splathead.result_view.folder import unit_label
 
-    record = enhance(arguments.input, arguments.out, arguments.options)
-    stop_workers(jobs)
+    try:
+        record = enhance(arguments.input, arguments.out, arguments.options)
+    finally:
+        stop_workers(jobs)
     mesh = record["mesh"]
     largest = f"the largest {mesh['largest_hole']:.3g} {unit_label(record['unit'])}"
     holes = f"{mesh['holes']} holes, {largest}" if mesh["holes"] else "no holes"

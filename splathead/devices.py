@@ -47,7 +47,12 @@ def network_jobs(setting: str, jobs: int) -> int:
     gpus = gpu_count(setting)
     if not gpus:
         return jobs
-    return min(jobs, gpus * max(1, torch.cuda.get_device_properties(0).total_memory // WORKER_GPU_BYTES))
+    return min(jobs, gpus * networks_in_memory(torch.device("cuda", 0)))
+
+
+def networks_in_memory(gpu: torch.device) -> int:
+    """Networks that can be applied at a time on a GPU, as far as its memory goes."""
+    return max(1, torch.cuda.get_device_properties(gpu).total_memory // WORKER_GPU_BYTES)
 
 
 def raster_device(setting: str = "auto", backend: str = "auto") -> torch.device:

@@ -123,9 +123,10 @@ def quaternion_to_matrix(quaternions: Tensor) -> Tensor:
 
 def matrix_to_quaternion(rotation: Tensor) -> Tensor:
     """Quaternion [4] (w, x, y, z) of one rotation matrix [3, 3]."""
-    from scipy.spatial.transform import Rotation
+    # not from scipy.spatial.transform: while another thread imports scipy.spatial, that is a deadlock to Python
+    from scipy.spatial import transform
 
-    x, y, z, w = Rotation.from_matrix(rotation.detach().cpu().double().numpy()).as_quat()
+    x, y, z, w = transform.Rotation.from_matrix(rotation.detach().cpu().double().numpy()).as_quat()
     return torch.tensor([w, x, y, z]).to(rotation)
 
 

@@ -125,7 +125,7 @@ def test_views_do_not_depend_on_how_many_the_network_is_applied_to_at_once(head,
 
 
 def test_fewer_networks_at_once_fit_a_gpu_where_views_are_large(monkeypatch):
-    monkeypatch.setattr(views_module, "network_jobs", lambda setting, jobs: jobs)
+    monkeypatch.setattr(views_module, "networks_in_memory", lambda device: 12)
     device = torch.device("cuda")
     found = [views_module._networks_at_once(EnhanceOptions(resolution=side), device) for side in (512, 1024, 2048, 4096)]
     assert found == [4, 4, 1, 1]

@@ -1,5 +1,9 @@
+import subprocess
+import sys
+
 import pytest
 import torch
+from conftest import REPOSITORY
 from scipy.special import sph_harm_y
 
 from splathead.gaussians import Gaussians, evaluate_sh, quaternion_to_matrix
@@ -82,3 +86,40 @@ def test_shapes_are_checked():
         Gaussians(good.means, good.log_scales, good.log_scales, good.opacity_logits, good.sh)
     with pytest.raises(ValueError, match=r"1\|4\|9\|16"):
         Gaussians(good.means, good.log_scales, good.quaternions, good.opacity_logits, good.sh[:, :0])
+
+
+def test_imports_of_two_threads_do_not_wait_for_each_other():
+    """The tool imports what meshes need beside reading the head: that stopped one call in some dozens."""
+    code = """
+import sys, threading, time
+import torch
+from splathead.gaussians import matrix_to_quaternion
+
+begun, inside, failed = threading.Event(), threading.Event(), []
+
+def watch(event, arguments):
+    if event == "import" and arguments[0] == "scipy.spatial._hausdorff":  # of the other thread, half through scipy.spatial
+        begun.set()
+        inside.wait(1)
+    if event == "import" and arguments[0] == "scipy.spatial.transform._rotation_cy" and not inside.is_set():
+        inside.set()
+        time.sleep(1)  # until the other one wants scipy.spatial.transform
+
+sys.addaudithook(watch)
+
+def other():
+    try:
+        import scipy.spatial
+    except BaseException as error:
+        failed.append(error)
+
+assert "scipy.spatial" not in sys.modules
+thread = threading.Thread(target=other)
+thread.start()
+begun.wait()
+print(matrix_to_quaternion(torch.eye(3)).tolist())
+thread.join()
+assert not failed, failed
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "[1.0, 0.0, 0.0, 0.0]", done.stderr

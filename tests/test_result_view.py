@@ -24,7 +24,6 @@ from splathead.fusion import load_mesh
 from splathead.images import load_depth_png, read_png
 from splathead.maps.normals import normals_from_depth
 from splathead.result_view import open_result, write_report
-from splathead.result_view import turntable as turntable_module
 from splathead.result_view.meshes import load_meshes
 from splathead.result_view.pictures import change_picture, load_front_view, nice_range, shaded_normals, shaded_picture
 from splathead.result_view.report import draw_meshes, draw_pair, small_mesh
@@ -208,14 +207,6 @@ def test_turntable_shows_the_mesh_and_the_splats_turning(out, tmp_path):
     hit = ray_mesh.ray.intersects_any(np.broadcast_to(camera.position, rays.shape), rays).reshape(96, 96)
     drawn = frames[1][:, :96].min(axis=2) < high - 10
     assert (hit == drawn).mean() > 0.98
-
-
-def test_frames_of_gaussians_do_not_depend_on_where_they_are_begun(monkeypatch):
-    cameras = turntable_cameras(np.float32([[-80, -100, -80], [80, 100, 80]]), TurntableOptions(frames=5, size=64))
-    expected = list(turntable_module._splat_frames(head_gaussians(), cameras))
-    monkeypatch.setattr(turntable_module, "_on_gpu", lambda splats: True)  # as there: the first one alone
-    found = list(turntable_module._splat_frames(head_gaussians(), cameras))
-    assert len(found) == 5 and all(map(np.array_equal, found, expected)) and not np.array_equal(found[0], found[2])
 
 
 def test_turntable_cameras_see_everything():

@@ -22,7 +22,6 @@ from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView, enhance_views, fitting_cameras, view_cameras
 from splathead.fusion import DepthView
 from splathead.fusion.view_choice import choose_views, outside_views
-from splathead.threads import thread_map
 
 FEW = 1 / 4
 """A head of which fewer views than this are fit for its mesh is good from the front only: a head made from one photo keeps the
@@ -56,7 +55,7 @@ class HeadViews:
 
     def depth_views(self, *, enhanced: bool) -> list[DepthView]:
         """What fusion takes, depth in mm; raw depth in the same way as the enhanced one, so that they can be compared."""
-        views = thread_map(lambda place: self.views[place].depth_view(enhanced=enhanced), self.used)
+        views = [self.views[place].depth_view(enhanced=enhanced) for place in self.used]
         return second_to_front(views) if self.front_first else views
 
 
@@ -100,7 +99,7 @@ def fan_cameras(head: Head, front: Camera) -> list[Camera]:
 def second_to_front(views: Sequence[DepthView]) -> list[DepthView]:
     """The views with the confidence of all but the first lowered so far that they only matter where it saw nothing."""
     front = views[0]
-    return [front, *thread_map(lambda view: _lowered(view, front.camera), views[1:])]
+    return [front, *(_lowered(view, front.camera) for view in views[1:])]
 
 
 def _lowered(view: DepthView, front: Camera) -> DepthView:

@@ -12,7 +12,6 @@ from splathead.fusion.surface import large_components, largest_component, proper
 from splathead.images import DepthMap
 from splathead.result_view.report import small_mesh
 from splathead.subjects.base import vertex_normals
-from splathead.threads import thread_map
 
 VOXEL_MM = 0.8
 """Two pixels of the default views"""
@@ -39,7 +38,6 @@ class Holes:
 
 def fused_mesh(views: Sequence[DepthView], faces: int, *, watertight: bool = False) -> tuple[FusedMesh, list[str]]:
     """One coloured component of at most ``faces`` faces out of the views' depth, and lines on what was dropped."""
-    views = thread_map(DepthView.cropped, views)  # once, so that colours find what fusion worked out of them
     volume = fuse_views(views, voxel=VOXEL_MM, truncation_voxels=TRUNCATION_VOXELS, jump=JUMP_MM)
     surface = extract_surface(volume)
     head = largest_component(surface)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from joblib import delayed
@@ -22,7 +25,6 @@ from splathead.enhance.sampling import Sampling
 from splathead.enhance.views import FROM_FULL, EnhancedView, prepare_rasteriser
 from splathead.enhance.workers import import_mesh_modules, in_workers
 from splathead.enhance.write import Result, write_result
-from splathead.fusion import DepthView
 from splathead.inputs import detect, file_sha256
 from splathead.metrics.zones import HEAD_DIAGONAL_MM
 from splathead.result_view.folder import FILES, RESULT_NAME
@@ -30,7 +32,7 @@ from splathead.result_view.report import small_mesh
 from splathead.result_view.video import load_encoder
 from splathead.stages import fingerprint_path
 from splathead.subjects.importer import report_lines
-from splathead.threads import prepare, thread_map
+from splathead.threads import prepare
 
 
 def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dict:
@@ -131,14 +133,22 @@ def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: 
     with clock.step("views"):
         seen = head_views(head, options, jobs)
     with clock.step("mesh"):
-        raw = thread_map(DepthView.cropped, seen.depth_views(enhanced=False))
-        before = in_workers([delayed(mesh_before)(raw, options.faces)], jobs)
+        raw = [view.cropped() for view in seen.depth_views(enhanced=False)]
+        before = functools.partial(_only, in_workers([delayed(mesh_before)(raw, options.faces)], jobs))
         mesh, dropped = fused_mesh(seen.depth_views(enhanced=True), options.faces, watertight=options.watertight)
+        if jobs == 1:  # it would be made when it is asked for, beside other work that needs memory
+            before = functools.partial(tuple, before())
     size = " x ".join(f"{side:.0f}" for side in np.ptp(mesh.vertices, axis=0))
     made = [*seen.lines, *dropped, f"size of the mesh, width x height x depth: {size} mm"]
     report_lines(made)
     lines = [*head.lines, *made]
     return Result(kind, options, head.scale, lines, seen.views, seen.fused, mesh, find_holes(mesh), before, head.gaussians)
+
+
+def _only(results: Iterator) -> Any:
+    """The one result, when it is there."""
+    (result,) = results
+    return result
 
 
 def _load(path: Path, kind: str, options: EnhanceOptions, work: Path) -> Head:
@@ -159,11 +169,11 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
     with clock.step("mesh"):
         mesh = depth_mesh(view.after, view.rgb, jump, options.faces)
         before = depth_mesh(view.before, view.rgb, jump, options.faces)
-        both = iter([(before, small_mesh(before))])
+        both = before, small_mesh(before)
     encoding = depth_map.encoding
     scale = "metric" if encoding.unit == "mm" and not encoding.nominal else "nominal"
     fused = [view.camera.name]
-    return Result(kind, options, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), both, None)
+    return Result(kind, options, scale, [*lines, *done], [view], fused, mesh, find_holes(mesh), lambda: both, None)
 
 
 def _jump(view: EnhancedView) -> float:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from splathead.cameras import MM_PER_UNIT, RIG_RADIUS_UNITS, Camera, orbit_camera
 from splathead.config import Config
-from splathead.devices import network_jobs
+from splathead.devices import networks_in_memory
 from splathead.enhance.device_choice import Devices
 from splathead.enhance.enlarge import Enlarge, enlarge_method, method_weights, own_factor
 from splathead.enhance.head import Head
@@ -139,7 +139,7 @@ def _networks_at_once(options: EnhanceOptions, device: torch.device) -> int:
     """Views that the network is applied to at a time; alone it uses all of a CPU, and its memory is needed once."""
     if device.type == "cpu":
         return 1
-    return max(1, network_jobs(options.device, NETWORKS_PER_GPU) * 1024**2 // max(options.resolution, 1024) ** 2)
+    return max(1, min(NETWORKS_PER_GPU, networks_in_memory(device)) * 1024**2 // max(options.resolution, 1024) ** 2)
 
 
 @dataclass(frozen=True)

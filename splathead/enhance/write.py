@@ -41,8 +41,8 @@ class Result:
     """names of the views that the mesh is made of"""
     mesh: FusedMesh
     holes: Holes
-    before: Iterator[tuple[FusedMesh, FusedMesh]]
-    """one item, which may have to be waited for: the mesh of the depth before, and that mesh as the report shows it"""
+    before: Callable[[], tuple[FusedMesh, FusedMesh]]
+    """waits, once, for the mesh of the depth before, and that mesh as the report shows it"""
     gaussians: Gaussians | None
 
     @property
@@ -58,7 +58,8 @@ def write_result(folder: Path, result: Result, about: dict, clock: Clock) -> dic
     with clock.step("write"), ThreadPoolExecutor(core_count() + 1) as pool:  # one thread waits for the mesh before
         parts = _begin_mesh_parts(folder, result)
         drawn_meshes = pool.submit(_with_before, folder, result, about["input"]["path"], parts)
-        film = pool.submit(turntable, result.mesh, folder / FILES["turntable"], _splats_to_film(result))
+        backend = result.options.backend
+        film = pool.submit(turntable, result.mesh, folder / FILES["turntable"], _splats_to_film(result), backend=backend)
         facts = pool.submit(_facts, result)
         for done in [pool.submit(call) for call in _quick_files(folder, result)]:
             done.result()
@@ -88,7 +89,7 @@ def _with_before(folder: Path, result: Result, name: str, parts: Iterator) -> st
     ``parts``: of :func:`_begin_mesh_parts`.
     """
     small_after = next(parts)
-    ((before, small_before),) = result.before
+    before, small_before = result.before()
     call = delayed(draw_pair)(name, unit_label(result.unit), result.mesh, before, (small_after, small_before))
     drawn = in_workers([call], result.options.jobs or core_count())
     save_mesh(folder / FILES["mesh_before"], before, scale=result.scale, unit=result.unit)

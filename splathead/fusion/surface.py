@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from splathead.fusion.tsdf import DepthView, TsdfVolume, intrinsics_vector
+from splathead.fusion.tsdf import DepthView, TsdfVolume, intrinsics_vector, observation_map
 from splathead.threads import thread_map
 
 DECIMATION_PASSES = 6
@@ -97,11 +98,11 @@ def vertex_colours(vertices: np.ndarray, views: Sequence[DepthView], *, toleranc
 
     sums, totals = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
     points = np.ascontiguousarray(vertices, dtype=np.float64)
-    views = thread_map(DepthView.cropped, views)
+    views = [view.cropped() for view in views]
     for view in views:
         if view.rgb is None:
             raise ValueError(f"view {view.camera.name!r}: no rgb to colour the mesh with")
-    maps = thread_map(lambda view: view.observed(jump), views)
+    maps = thread_map(functools.partial(observation_map, jump=jump), views)
     with kernels.ONE_AT_A_TIME:
         for view, observed in zip(views, maps):
             projection = intrinsics_vector(view.camera), view.camera.world_to_cam

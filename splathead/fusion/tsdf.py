@@ -69,16 +69,6 @@ class DepthView:
         normals, valid = normals_from_depth(self.depth, self.mask, self.camera, jump=math.inf)
         return np.where(valid[..., None], normals, 0) @ self.camera.rotation
 
-    @functools.cached_property
-    def _observed(self) -> dict[float, np.ndarray]:
-        return {}
-
-    def observed(self, jump: float) -> np.ndarray:
-        """The :func:`observation_map` of the view, made once: fusion reads it, and then the colours of the mesh."""
-        if jump not in self._observed:
-            self._observed[jump] = observation_map(self, jump)
-        return self._observed[jump]
-
     def cropped(self, margin: int = 0, multiple: int = 1) -> DepthView:
         """The part of the view inside the mask's bounding box (an error when the mask is empty), with a margin in pixels; its
         first row and column are multiples of ``multiple``."""
@@ -154,8 +144,8 @@ def fuse_views(
         raise ValueError("no views to fuse")
     if not (math.isfinite(voxel) and voxel > 0 and truncation_voxels >= 2):
         raise ValueError(f"voxel {voxel}, truncation {truncation_voxels} voxels, expected voxel > 0 and truncation >= 2")
-    views = thread_map(DepthView.cropped, views)
-    maps = thread_map(lambda view: view.observed(jump), views)
+    views = [view.cropped() for view in views]
+    maps = thread_map(functools.partial(observation_map, jump=jump), views)
     poses = [(intrinsics_vector(view.camera), view.camera.world_to_cam) for view in views]
     lower, upper = _bounds(views, maps)
     voxel = _fitting_voxel(upper - lower, voxel, truncation_voxels, max_voxels)

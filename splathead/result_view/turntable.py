@@ -5,7 +5,7 @@ Frames of the mesh are ray cast on the CPU, those of Gaussians rasterised on the
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,16 +49,23 @@ class TurntableOptions:
 
 
 def turntable(
-    mesh: FusedMesh, path: Path, splats: Gaussians | None = None, *, options: TurntableOptions | None = None
+    mesh: FusedMesh,
+    path: Path,
+    splats: Gaussians | None = None,
+    *,
+    options: TurntableOptions | None = None,
+    backend: str = "auto",
 ) -> Path:
     """Write an MP4 of ``mesh`` turning once around +Y, as lit clay; beside it ``splats`` (same frame and unit)
-    where they are given. Returns ``path``."""
+    where they are given, rasterised by ``backend``. Returns ``path``."""
     options = options or TurntableOptions()
     cameras = turntable_cameras(mesh.vertices, options)
-    drawn = [] if splats is None else [_splat_frames(splats, cameras)]  # at once: the mesh takes a while to begin
-    panes = [mesh_frames(mesh, cameras), *drawn]
-    with atomic_path(Path(path)) as temporary:
-        write_video(temporary, (np.concatenate(row, axis=1) for row in zip(*panes)), options.fps)
+    panes = [mesh_frames(mesh, cameras)]
+    with ThreadPoolExecutor(GPU_FRAMES if splats is not None and splats.means.is_cuda else core_count()) as pool:
+        if splats is not None:  # begun at once: the mesh takes a while
+            panes.append(pool.map(functools.partial(_splat_frame, splats, backend), cameras))
+        with atomic_path(Path(path)) as temporary:
+            write_video(temporary, (np.concatenate(row, axis=1) for row in zip(*panes)), options.fps)
     return Path(path)
 
 
@@ -96,26 +103,13 @@ def mesh_frames(mesh: FusedMesh, cameras: list[Camera]) -> Iterator[np.ndarray]:
         yield from pool.map(frame, cameras)
 
 
-def _splat_frames(splats: Gaussians, cameras: list[Camera]) -> Iterator[np.ndarray]:
-    """Frames [H, W, 3] uint8 of the Gaussians, which other threads begin to draw now."""
+def _splat_frame(splats: Gaussians, backend: str, camera: Camera) -> np.ndarray:
+    """Frame [H, W, 3] uint8 of the Gaussians."""
     from splathead.raster.render import render
 
-    def frame(camera: Camera) -> np.ndarray:
-        maps = render(splats, camera, outputs=("rgb",))
-        rest = (1 - maps.alpha).cpu().numpy()[..., None] * (BACKGROUND / np.float32(255))
-        return np.rint(255 * np.clip(maps.rgb.cpu().numpy().transpose(1, 2, 0) + rest, 0, 1)).astype(np.uint8)
-
-    threads, first = core_count(), []
-    if _on_gpu(splats):  # its rasterisers may load their kernels at the first frame, which no two threads must begin
-        threads, first = GPU_FRAMES, [frame(cameras[0])]
-    pool = ThreadPoolExecutor(threads)
-    rest = pool.map(frame, cameras[len(first) :])
-    pool.shutdown(wait=False)  # of what is begun, all is done
-    return itertools.chain(first, rest)
-
-
-def _on_gpu(splats: Gaussians) -> bool:
-    return splats.means.is_cuda
+    maps = render(splats, camera, outputs=("rgb",), backend=backend)
+    rest = (1 - maps.alpha).cpu().numpy()[..., None] * (BACKGROUND / np.float32(255))
+    return np.rint(255 * np.clip(maps.rgb.cpu().numpy().transpose(1, 2, 0) + rest, 0, 1)).astype(np.uint8)
 
 
 def over_background(rgba: np.ndarray) -> np.ndarray:

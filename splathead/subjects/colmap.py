@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+from scipy.spatial import transform  # not from scipy.spatial.transform: see gaussians.matrix_to_quaternion
 
 from splathead.cameras import Camera
 from splathead.subjects.posed_views import PosedCapture, PosedView, view_names
@@ -111,7 +111,7 @@ def _view(name: str, image: ColmapImage, camera: tuple[str, int, int, tuple], im
     w, x, y, z = image.quaternion
     if not np.isfinite(image.quaternion).all() or not any(image.quaternion):
         raise ValueError(f"{model}: image {image.name!r}: quaternion {image.quaternion}, expected finite and not zero")
-    matrix[:3, :3] = Rotation.from_quat([x, y, z, w]).as_matrix()
+    matrix[:3, :3] = transform.Rotation.from_quat([x, y, z, w]).as_matrix()
     matrix[:3, 3] = image.translation
     try:
         pinhole = Camera(width, height, fx, fy, cx, cy, matrix, name)

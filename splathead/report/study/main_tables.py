@@ -222,7 +222,7 @@ def fits_table(study: Study) -> Table | None:
 
 def long_table(study: Study, target: str = "render") -> Table | None:
     """The UNet's published schedule beside the study's short one."""
-    long = focus(study.long_training(), "raster_mode", "split", "views", "zone")
+    long = focus(study.long_training(), "views", "zone")
     if not len(long):
         return None
     names = ("unet", "unet_epochs")

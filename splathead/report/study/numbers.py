@@ -109,7 +109,7 @@ def _main(study: Study) -> Iterator[tuple[str, str]]:
         ("all", "full"): "full",
         ("near_frontal", "interior"): "frontal",
     }
-    long = study.long_training().where(split="test", method="unet_epochs")
+    long = study.long_training().where(method="unet_epochs")
     for row in Results((*study.main.rows, *long.rows)).where(metric=(*MAIN_METRICS, "f_score")).rows:
         place = places.get((row.views, row.zone))
         if place is None or (row.metric == "f_score" and row.threshold not in SHOWN_THRESHOLDS):
