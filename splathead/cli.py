@@ -60,8 +60,7 @@ def core_count() -> int:
 
 @contextlib.contextmanager
 def quick_imports() -> Iterator[None]:
-    """For imports of many modules: Python's collector of unused objects does not look through theirs, which stay; an eighth
-    less time."""
+    """For imports of many modules: Python's collector of unused objects does not look through theirs, which stay."""
     gc.disable()
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import re
 import shutil
@@ -207,6 +208,20 @@ def test_turntable_shows_the_mesh_and_the_splats_turning(out, tmp_path):
     hit = ray_mesh.ray.intersects_any(np.broadcast_to(camera.position, rays.shape), rays).reshape(96, 96)
     drawn = frames[1][:, :96].min(axis=2) < high - 10
     assert (hit == drawn).mean() > 0.98
+
+
+def test_the_film_is_drawn_by_the_backend_that_was_asked_for(out, tmp_path, monkeypatch):
+    asked, raster_render = [], importlib.import_module("splathead.raster.render")
+    render = raster_render.render
+
+    def on_cpu(*arguments, backend, **options):
+        asked.append(backend)
+        return render(*arguments, backend="cpu", **options)
+
+    monkeypatch.setattr(raster_render, "render", on_cpu)
+    options = TurntableOptions(frames=2, size=32)
+    turntable(load_meshes(open_result(out)).after, tmp_path / "film.mp4", head_gaussians(), options=options, backend="inria")
+    assert asked == ["inria"] * 2
 
 
 def test_turntable_cameras_see_everything():

@@ -24,8 +24,7 @@ ASPECT_TOLERANCE = 0.01
 MOSTLY = 0.98
 """Share of pixels with a surface from which on the background is probably one of them"""
 HOLLOW = 1 / 4
-"""Part of the range of depth by which the middle of a solid thing does not lie behind its outline: on 176 views of heads, from
-all sides, it was 0.15 at most, and in the median the outline was 0.6 behind the middle"""
+"""Part of the range of depth by which the middle of a solid thing does not lie behind its outline (eval/LOG.md, 2026-11-29)"""
 
 
 def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]]:

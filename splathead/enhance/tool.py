@@ -134,10 +134,10 @@ def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: 
         seen = head_views(head, options, jobs)
     with clock.step("mesh"):
         raw = [view.cropped() for view in seen.depth_views(enhanced=False)]
-        before = functools.partial(_only, in_workers([delayed(mesh_before)(raw, options.faces)], jobs))
+        before = functools.cache(functools.partial(_only, in_workers([delayed(mesh_before)(raw, options.faces)], jobs)))
         mesh, dropped = fused_mesh(seen.depth_views(enhanced=True), options.faces, watertight=options.watertight)
-        if jobs == 1:  # it would be made when it is asked for, beside other work that needs memory
-            before = functools.partial(tuple, before())
+        if jobs == 1:  # or it would be made when it is asked for, beside other work that needs memory
+            before()
     size = " x ".join(f"{side:.0f}" for side in np.ptp(mesh.vertices, axis=0))
     made = [*seen.lines, *dropped, f"size of the mesh, width x height x depth: {size} mm"]
     report_lines(made)

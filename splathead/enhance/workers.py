@@ -30,7 +30,7 @@ def start_workers(jobs: int) -> None:
 
 
 def stop_workers(jobs: int) -> None:
-    """End the processes at once: a program that leaves it to them takes a second longer to end."""
+    """End the processes at once: a call that failed would wait until they have imported everything."""
     if jobs > 1:
         get_reusable_executor(reuse=True).shutdown(kill_workers=True)
 

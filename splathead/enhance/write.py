@@ -42,7 +42,7 @@ class Result:
     mesh: FusedMesh
     holes: Holes
     before: Callable[[], tuple[FusedMesh, FusedMesh]]
-    """waits, once, for the mesh of the depth before, and that mesh as the report shows it"""
+    """waits for the mesh of the depth before, and that mesh as the report shows it"""
     gaussians: Gaussians | None
 
     @property
@@ -93,7 +93,9 @@ def _with_before(folder: Path, result: Result, name: str, parts: Iterator) -> st
     call = delayed(draw_pair)(name, unit_label(result.unit), result.mesh, before, (small_after, small_before))
     drawn = in_workers([call], result.options.jobs or core_count())
     save_mesh(folder / FILES["mesh_before"], before, scale=result.scale, unit=result.unit)
-    (section,), _ = drawn, list(parts)
+    for _ in parts:  # until the mesh files are written, too
+        pass
+    (section,) = drawn
     return section
 
 
