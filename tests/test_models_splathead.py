@@ -167,6 +167,16 @@ def test_a_copy_in_half_precision():
     torch.testing.assert_close(base, F.interpolate(lr, scale_factor=4, mode="bicubic").clamp(-0.5, 1.5))
 
 
+def test_a_copy_that_adds_fewer_biases_is_the_same_function():
+    net, given = network(base="limited"), inputs(4, 24, 40)
+    copy = net.in_half(torch.float32)
+    moved = [blocks[-1].second.bias is None for blocks in (*copy.encoder, copy.middle, *copy.decoder)]
+    assert moved == [True, True, True, True, False, True, True]  # the finest decoder is read by a convolution that pads
+    with torch.no_grad():
+        for found, expected in zip(copy(*given, with_scale=True), net(*given, with_scale=True)):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 def test_full_resolution_is_queued_before_small_operations(monkeypatch):
     """The order decides how long an eager run on a GPU waits for launches, and nothing else would show it."""
     net, order, enlarged = network(base="limited"), [], SplatHead.enlarged

@@ -86,9 +86,26 @@ def pixelwise(convolution: nn.Conv2d, features: Tensor) -> Tensor:
     return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
+def pixelwise_added(convolution: nn.Conv2d, features: Tensor, to: Tensor) -> Tensor:
+    """``to`` + :func:`pixelwise`, which ends in ``to`` itself when there are no gradients: one operation, not two.
+
+    ``convolution`` without bias, ``to`` a tensor that nobody else needs, in ``channels_last`` as well.
+    """
+    if torch.is_grad_enabled():
+        return to + convolution(features)
+    rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+    factors = (rows, convolution.weight.flatten(1).T)
+    # autocast leaves alone what is written in place
+    to.permute(0, 2, 3, 1).view(-1, to.shape[1]).addmm_(*(factor.to(to.dtype) for factor in factors))
+    return to
+
+
 def exact_pixelwise(convolution: nn.Conv2d, features: Tensor) -> Tensor:
-    """:func:`pixelwise` for few output channels in float32: with gradients, too, without TF32, which cuDNN may use."""
-    if not torch.is_grad_enabled():
+    """:func:`pixelwise` for few output channels in float32: with gradients, too, without TF32, which cuDNN may use.
+
+    Compiled it is sums, which the compiler makes part of the operation before: no product has to be read and written for them.
+    """
+    if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return pixelwise(convolution, features)
     rows = [(features * row[:, None, None]).sum(1, keepdim=True) for row in convolution.weight[:, :, 0, 0]]
     return torch.cat(rows, 1) + convolution.bias[:, None, None]

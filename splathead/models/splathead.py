@@ -33,6 +33,7 @@ from splathead.guides import GUIDE_CHANNELS, OF_INPUT, guide_channels
 from splathead.models.interpolation import upsample, upsample_spline
 from splathead.models.pixel_shuffle import exact_convolution, exact_pixelwise, pixelwise
 from splathead.models.sgnet_blocks import check_guides
+from splathead.models.splathead_blocks import GatedGuides, ResidualBlocks
 from splathead.training.losses import CODE_STEPS
 
 BASES = ("bicubic", "spline", "limited")
@@ -92,48 +93,6 @@ class SplatHeadArchitecture:
             raise ValueError(f"SplatHead with guides {self.guides}, expected cover and any others after it")
 
 
-class _Block(nn.Module):
-    """The two 3x3 convolutions of a residual block, the second zero at the start; :class:`_Blocks` runs them."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
-
-
-class _Blocks(nn.Sequential):
-    """Two residual blocks: x + two convolutions, twice. As functions: a GPU waits for the many calls of modules otherwise."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(_Block(channels), _Block(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self:
-            first, second = block.first, block.second
-            inner = F.conv2d(F.silu(x), first.weight, first.bias, padding=first.padding)
-            x = x + F.conv2d(F.silu(inner), second.weight, second.bias, padding=second.padding)
-        return x
-
-
-class _GatedGuides(nn.Module):
-    """Features of guides, zero where they are; ``confidence`` in 0..1, to multiply them with, sees them and the depth's."""
-
-    def __init__(self, guides: int, inner: int, features: int) -> None:
-        super().__init__()
-        self.embed = nn.Conv2d(guides, inner, 3, padding=1, bias=False)
-        self.widen = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
-        self.confidence_of_guides = nn.Conv2d(inner, inner, 1)
-        self.confidence_of_depth = nn.Conv2d(features, inner, 1, bias=False)
-
-    def forward(self, guides: Tensor) -> Tensor:
-        return self.widen(F.silu(self.embed(guides)))
-
-    def confidence(self, found: Tensor, features: Tensor) -> Tensor:
-        return torch.sigmoid(pixelwise(self.confidence_of_guides, found) + pixelwise(self.confidence_of_depth, features))
-
-
 class SplatHead(nn.Module):
     """Depth super-resolution and surface recovery; ``architecture`` says which."""
 
@@ -147,17 +106,17 @@ class SplatHead(nn.Module):
         others = self.guide_channels - 1
         self.register_buffer("band_weights", torch.tensor(BAND_WEIGHTS)[:, None, None], persistent=False)
         self.stem = nn.Conv2d(LOW_CHANNELS, w[0], 3, padding=1)
-        self.low_guides = _GatedGuides(others, w[0], w[0]) if others else None
+        self.low_guides = GatedGuides(others, w[0], w[0]) if others else None
         self.merge = nn.Conv2d(w[0], w[0], 1, bias=False) if others else None
-        self.encoder = nn.ModuleList(_Blocks(width) for width in w[:-1])
+        self.encoder = nn.ModuleList(ResidualBlocks(width) for width in w[:-1])
         self.down = nn.ModuleList(nn.Conv2d(i, o, 2, stride=2) for i, o in pairwise(w))
-        self.middle = _Blocks(w[-1])
+        self.middle = ResidualBlocks(w[-1])
         self.up = nn.ModuleList(nn.Conv2d(o, i, 1) for i, o in pairwise(w))
-        self.decoder = nn.ModuleList(_Blocks(width) for width in w[:-1])
+        self.decoder = nn.ModuleList(ResidualBlocks(width) for width in w[:-1])
         self.low_output = nn.Conv2d(w[0], 1, 3, padding=1)
         self.to_high = nn.Conv2d(w[0], high, 1)
         self.high_cover = nn.Conv2d(1, high, 3, padding=1, bias=False)
-        self.high_guides = _GatedGuides(others, high, high) if others else None
+        self.high_guides = GatedGuides(others, high, high) if others else None
         self.high_first = nn.Conv2d(high, high, 3, padding=1)
         self.high_second = nn.Conv2d(high, high, 3, padding=1)
         self.high_output = nn.Conv2d(high, 2, 1)
@@ -272,10 +231,25 @@ class SplatHead(nn.Module):
     def in_half(self, dtype: torch.dtype = torch.float16) -> SplatHead:
         """A copy to predict with in half precision, all but base and tail: autocast would cast every weight at every call."""
         made = copy.deepcopy(self)
+        made._move_last_biases()
         for layer in made.modules():
             if isinstance(layer, nn.Conv2d) and layer not in (made.low_output, made.high_output):
                 layer.to(dtype)
         return made.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def _move_last_biases(self) -> None:
+        """Biases of what each resolution adds last go into the layers that read it next, which are linear and see no border:
+        the same function, and a GPU has fewer operations to be told of. The finest decoder's stay, as its reader pads."""
+        readers = [(blocks, [self.down[level], self.up[level]]) for level, blocks in enumerate(self.encoder)]
+        readers.append((self.middle, [self.up[-1]]))
+        readers += [(blocks, [self.up[level]]) for level, blocks in enumerate(self.decoder[1:])]
+        for blocks, (first, *skipped) in readers:
+            bias = blocks[-1].second.bias
+            first.bias += first.weight.sum((2, 3)) @ bias
+            for layer in skipped:  # its result is added to the skip
+                layer.bias += bias
+            blocks[-1].second.bias = None
 
     def _dropped(self, guides: Tensor) -> Tensor:
         """Training: guides with some left out, drawn from torch's generator on the CPU, which checkpoints keep."""
