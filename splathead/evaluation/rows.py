@@ -19,11 +19,10 @@ from splathead.results import ResultRow, device_name, git_state
 EXPERIMENT = "main"
 REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "unet_normals_none")
 """Methods that every network (and what else ``COMPARED`` names) is compared with, paired by view."""
-LONG = "_long"
-"""Ends the names of networks that differ from another in a longer schedule alone"""
-LONGEST = OURS + "_longest"
+LONG, LONGEST = "_long", "_longest"
+"""End the names of networks that differ from another in a longer schedule alone"""
 """Ours with the longest schedule on one kind of input"""
-MORE_DATA = (LONGEST, OURS + "_mix", OURS + "_fits", OURS + "_mix_longer")
+MORE_DATA = (OURS + LONGEST, OURS + "_mix", OURS + "_fits", OURS + "_mix_longer")
 """Each is compared with those before it: the first three differ in the data that they were trained on alone (one input, sixteen
 of them, more fits), the last from the mixture in its schedule alone"""
 COMPARED = ("bilinear_offset", "variational", "dornet_nyu")
@@ -129,7 +128,7 @@ def _are_rivals(method: Method, other: Method) -> bool:
 
     * ``method`` is our network, ``other`` somebody else's;
     * ``method`` is a variant of our network, ``other`` that network, or it with the long schedule, which some variants have;
-    * both have long schedules, ``other`` is somebody else's;
+    * both have the same longer schedule, ``other`` is somebody else's;
     * ``other`` comes before ``method`` in ``MORE_DATA``.
     """
     if not method.name.startswith(OURS) or not other.is_network or other.track != method.track:
@@ -138,9 +137,9 @@ def _are_rivals(method: Method, other: Method) -> bool:
     if method.name in (OURS, OURS + GUIDED):
         return theirs
     ours, others = method.name.removesuffix(GUIDED), other.name.removesuffix(GUIDED)
-    both_long = ours.endswith(LONG) and other.name.endswith(LONG)
+    same_schedule = any(ours.endswith(longer) and other.name.endswith(longer) for longer in (LONG, LONGEST))
     less_data = MORE_DATA[: MORE_DATA.index(ours)] if ours in MORE_DATA else ()
-    return others in (OURS, OURS + LONG, *less_data) or (theirs and both_long)
+    return others in (OURS, OURS + LONG, *less_data) or (theirs and same_schedule)
 
 
 def _grouped(sheets: Iterable[ScoreSheet], keys: Sequence[ScoreKey]) -> dict[tuple[str, ...], dict[str, _Scores]]:

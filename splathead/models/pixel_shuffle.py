@@ -93,6 +93,8 @@ def pixelwise_added(convolution: nn.Conv2d, features: Tensor, to: Tensor) -> Ten
     """
     if torch.is_grad_enabled():
         return to + convolution(features)
+    if torch.compiler.is_compiling():  # which adds in the operation after
+        return to + pixelwise(convolution, features)
     rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
     factors = (rows, convolution.weight.flatten(1).T)
     # autocast leaves alone what is written in place

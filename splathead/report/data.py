@@ -38,6 +38,7 @@ METHOD_LABELS = {
     "swinir": "SwinIR-tiny + residual",
     "unet": "UNet",
     "unet_long": "UNet, 6,000 steps",
+    "unet_longest": "UNet, 10,000 steps",
     "unet_epochs": "UNet, 100 epochs",
     "unet_normals": "UNet + normal head",
     "sgnet": "SGNet",
