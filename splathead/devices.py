@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
+from pathlib import Path
 
 import torch
 
@@ -35,6 +37,23 @@ def gpu_jobs(setting: str, jobs: int) -> int:
     """Processes for work on the GPUs there are, at most ``jobs``; ``jobs`` on a CPU."""
     gpus = gpu_count(setting)
     return min(jobs, JOBS_PER_GPU * gpus) if gpus else jobs
+
+
+MPS_FOLDER = "/tmp/nvidia-mps"
+"""Where NVIDIA's multi-process service is spoken to, unless $CUDA_MPS_PIPE_DIRECTORY says otherwise"""
+
+
+def mps_advice(setting: str, jobs: int) -> str:
+    """What to do where ``jobs`` processes share the GPUs and would take turns on them; empty where nothing is to be done.
+
+    The 400 fits of a study took 506 s on two H200 without the service (eval/LOG.md, 2026-11-29).
+    """
+    if jobs <= gpu_count(setting) or not gpu_count(setting):
+        return ""
+    if Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", MPS_FOLDER), "control").exists():
+        return ""
+    service = "NVIDIA's multi-process service (nvidia-cuda-mps-control -d)"
+    return f"{jobs} processes take turns on the GPU, which is slower than sharing it under {service}"
 
 
 WORKER_GPU_BYTES = 2 * 2**30

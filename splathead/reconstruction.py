@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from splathead.config import Config, ReconstructConfig
-from splathead.devices import gpu_count, gpu_jobs
+from splathead.devices import gpu_count, gpu_jobs, mps_advice
 from splathead.images import write_json
 from splathead.metrics.statistics import Estimate, bootstrap_mean
 from splathead.ply import load_gaussians_ply, save_gaussians_ply
@@ -60,6 +60,8 @@ def _fit_all(config: Config, jobs: int, force: bool, limit: int) -> tuple[Stage,
     settings, inputs = fit_settings(config.reconstruct), [STAGE_NAMES[1]]
     stage = Stage.open(config.run_folder, STAGE_NAMES[2], settings, inputs, extra=extra, force=force, seed=config.seed)
     work, jobs = functools.partial(_fit_item, config), gpu_jobs(config.device, jobs)
+    if len(items) > jobs and (advice := mps_advice(config.device, jobs)):
+        print(advice, flush=True)
     stage.run_items(work, items, jobs=jobs, unit="fit", gpus=gpu_count(config.device))
     return stage, len(items)
 

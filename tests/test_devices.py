@@ -73,3 +73,15 @@ def test_networks_run_in_as_many_processes_as_gpu_memory_holds(monkeypatch, gpus
     monkeypatch.setattr(devices, "gpu_count", lambda setting: gpus)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=gib * 2**30))
     assert devices.network_jobs("auto", jobs) == processes
+
+
+def test_processes_that_take_turns_on_a_gpu_are_told_of_a_better_way(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "MPS_FOLDER", str(tmp_path))
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
+    monkeypatch.setattr(devices, "gpu_count", lambda setting: 0 if setting == "cpu" else 2)
+    assert "8 processes" in devices.mps_advice("auto", 8) and "nvidia-cuda-mps-control -d" in devices.mps_advice("auto", 8)
+    assert devices.mps_advice("auto", 2) == devices.mps_advice("cpu", 8) == ""
+    (tmp_path / "control").touch()
+    assert devices.mps_advice("auto", 8) == ""
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path / "elsewhere"))
+    assert devices.mps_advice("auto", 8)
