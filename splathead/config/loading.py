@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -72,73 +73,92 @@ _CHOICES: dict[str, tuple] = {
     "fuse.formats": ("ply", "obj", "glb"),
     "report.formats": ("png", "pdf"),
 }
+_COUNTS = (
+    "subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "reconstruct.fit.max_gaussians",
+    "reconstruct.fit.few_views", "reconstruct.fit.few_gaussians", "train.epochs", "train.batch_size", "train.grad_accum",
+    "train.crops_per_view", "train.checkpoint_every", "train.validate_every", "train.model.base_ch",
+)  # fmt: skip
+"""Settings that are at least 1"""
 
 
 def validate(config: Config, source: str) -> None:
     """Check choices and ranges that types cannot express; errors name ``source`` and the key."""
-
-    def value_of(key: str) -> object:
-        node: object = config
-        for part in key.split("."):
-            node = getattr(node, part)
-        return node
-
-    for key, choices in _CHOICES.items():
-        value = value_of(key)
-        for entry in value if isinstance(value, list) else [value]:
-            if entry not in choices:
-                raise ConfigError(f"{source}: {key}: {entry!r}, expected one of {', '.join(map(str, choices))}")
-    if config.pairs.lr_mode not in config.render.modes:
-        raise ConfigError(f"{source}: pairs.lr_mode: {config.pairs.lr_mode!r} is not in render.modes {config.render.modes}")
-    if not config.pairs.lr_bits or not all(2 <= bits <= 16 for bits in config.pairs.lr_bits):
-        raise ConfigError(f"{source}: pairs.lr_bits: {config.pairs.lr_bits}, expected bit depths from 2 to 16")
-    if config.subjects.map_size % config.render.lr_size:
-        raise ConfigError(
-            f"{source}: render.lr_size: {config.render.lr_size}, expected a divisor of subjects.map_size "
-            f"{config.subjects.map_size}"
-        )
-    head, normals = config.train.model.normal_head, config.train.normal_target
-    if head != bool(normals) or (head and config.train.model.name != "unet"):
-        raise ConfigError(
-            f"{source}: train.model.normal_head {head} of {config.train.model.name}, train.normal_target {normals!r}, "
-            "expected both or neither, and the unet"
-        )
-    if not 0 <= config.train.interval.max_violation <= 1:
-        raise ConfigError(f"{source}: train.interval.max_violation: {config.train.interval.max_violation}, expected 0 to 1")
-    inputs = {"train.lr_input": [config.train.lr_input], "cross.degradations": config.cross.degradations,
-              "evaluate.interval_truth": config.evaluate.interval_truth}  # fmt: skip
-    for key, names in inputs.items():
-        for name in names:
-            check_lr_input(name, f"{source}: {key}")
-    if not 0 <= config.train.full_frame_share <= 1 or config.train.steps < 0:
-        raise ConfigError(
-            f"{source}: train.full_frame_share {config.train.full_frame_share}, train.steps {config.train.steps}, "
-            "expected a share from 0 to 1 and at least 0 steps"
-        )
-    for key, value in dataclasses.asdict(config.photos).items():
-        highest = {"face_px": math.inf, "background": math.inf}.get(key, 1.0)
-        if key != "download_dir" and not 0 <= value <= highest:
-            raise ConfigError(f"{source}: photos.{key}: {value}, expected 0 to {highest:g}")
-    held_out = config.subjects.val + config.subjects.test
-    if config.subjects.source in ("anny", "ict", "ict+anny") and held_out >= config.subjects.count:
-        raise ConfigError(
-            f"{source}: subjects.count: {config.subjects.count} leaves no training identity beside "
-            f"{config.subjects.val} val and {config.subjects.test} test"
-        )
-    counts = (
-        "subjects.map_size", "render.lr_size", "reconstruct.fit.iterations", "reconstruct.fit.max_gaussians",
-        "reconstruct.fit.few_views", "reconstruct.fit.few_gaussians", "train.epochs", "train.batch_size", "train.grad_accum",
-        "train.crops_per_view", "train.checkpoint_every", "train.validate_every", "train.model.base_ch",
-    )  # fmt: skip
-    for key in counts:
-        if value_of(key) < 1:
-            raise ConfigError(f"{source}: {key}: {value_of(key)}, expected at least 1")
+    _check_choices(config, source)
+    _check_counts(config, source)
+    _check_maps(config, source)
+    _check_training(config, source)
+    _check_photos(config, source)
     _check_fits(config, source)
     for index, entry in enumerate(config.trainings):
         where = f"{source}: trainings[{index}]"
         changes = {key: value for key, value in entry.items() if key != "seed"}
         train = build_section(type(config.train), changes, where, base=config.train)
         validate(dataclasses.replace(config, trainings=[], train=train), where)
+
+
+def _value_of(config: Config, key: str) -> object:
+    return functools.reduce(getattr, key.split("."), config)
+
+
+def _check_choices(config: Config, source: str) -> None:
+    for key, choices in _CHOICES.items():
+        value = _value_of(config, key)
+        for entry in value if isinstance(value, list) else [value]:
+            if entry not in choices:
+                raise ConfigError(f"{source}: {key}: {entry!r}, expected one of {', '.join(map(str, choices))}")
+
+
+def _check_counts(config: Config, source: str) -> None:
+    held_out = config.subjects.val + config.subjects.test
+    if config.subjects.source in ("anny", "ict", "ict+anny") and held_out >= config.subjects.count:
+        raise ConfigError(
+            f"{source}: subjects.count: {config.subjects.count} leaves no training identity beside "
+            f"{config.subjects.val} val and {config.subjects.test} test"
+        )
+    for key in _COUNTS:
+        if _value_of(config, key) < 1:
+            raise ConfigError(f"{source}: {key}: {_value_of(config, key)}, expected at least 1")
+
+
+def _check_maps(config: Config, source: str) -> None:
+    pairs, render = config.pairs, config.render
+    if pairs.lr_mode not in render.modes:
+        raise ConfigError(f"{source}: pairs.lr_mode: {pairs.lr_mode!r} is not in render.modes {render.modes}")
+    if not pairs.lr_bits or not all(2 <= bits <= 16 for bits in pairs.lr_bits):
+        raise ConfigError(f"{source}: pairs.lr_bits: {pairs.lr_bits}, expected bit depths from 2 to 16")
+    if config.subjects.map_size % render.lr_size:
+        raise ConfigError(
+            f"{source}: render.lr_size: {render.lr_size}, expected a divisor of subjects.map_size {config.subjects.map_size}"
+        )
+
+
+def _check_training(config: Config, source: str) -> None:
+    train = config.train
+    head, normals = train.model.normal_head, train.normal_target
+    if head != bool(normals) or (head and train.model.name != "unet"):
+        raise ConfigError(
+            f"{source}: train.model.normal_head {head} of {train.model.name}, train.normal_target {normals!r}, "
+            "expected both or neither, and the unet"
+        )
+    if not 0 <= train.interval.max_violation <= 1:
+        raise ConfigError(f"{source}: train.interval.max_violation: {train.interval.max_violation}, expected 0 to 1")
+    if not 0 <= train.full_frame_share <= 1 or train.steps < 0:
+        raise ConfigError(
+            f"{source}: train.full_frame_share {train.full_frame_share}, train.steps {train.steps}, "
+            "expected a share from 0 to 1 and at least 0 steps"
+        )
+    inputs = {"train.lr_input": [train.lr_input], "cross.degradations": config.cross.degradations,
+              "evaluate.interval_truth": config.evaluate.interval_truth}  # fmt: skip
+    for key, names in inputs.items():
+        for name in names:
+            check_lr_input(name, f"{source}: {key}")
+
+
+def _check_photos(config: Config, source: str) -> None:
+    for key, value in dataclasses.asdict(config.photos).items():
+        highest = {"face_px": math.inf, "background": math.inf}.get(key, 1.0)
+        if key != "download_dir" and not 0 <= value <= highest:
+            raise ConfigError(f"{source}: photos.{key}: {value}, expected 0 to {highest:g}")
 
 
 def _check_fits(config: Config, source: str) -> None:
