@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,10 @@ class DepthReading:
         if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"depth scale {self.scale}, expected a positive number")
 
+    def given(self) -> list[str]:
+        """Names of the fields that differ from their defaults."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+
 
 def load_depth(
     path: Path,
@@ -74,8 +78,8 @@ def load_depth(
     Raises FileNotFoundError, or ValueError naming the file: no scale or field of view, an inverted range, NaN,
     infinite, negative or out-of-range values, colours, several channels, an empty map, a damaged or absurdly large file.
     """
-    path, given = Path(path), {"near": near, "far": far, "hfov": hfov, "reading": reading}
-    given = [name for name, value in given.items() if value is not None]
+    path, given = Path(path), [name for name, value in {"near": near, "far": far, "hfov": hfov}.items() if value is not None]
+    given += [] if reading is None else reading.given()
     stored = read_stored_depth(path, reading.channel if reading else "")
     own = stored.metadata or (stored.format.endswith("PNG") and _is_sidecar(sidecar_path(path)))
     if own and given:
@@ -100,7 +104,7 @@ def _is_sidecar(path: Path) -> bool:
         return False
     try:
         data = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(data, dict) and "schema" in data
 
@@ -191,8 +195,8 @@ class _Decoder:
             return DepthEncoding.from_depth(depth, self.mask, _FLOAT_BITS, unit)
         if self.kind != "depth":
             return DepthEncoding(self.near, self.far, 8 * self.values.dtype.itemsize, unit)
-        low = float(depth[self.mask].min())
-        steps = (float(depth[self.mask].max()) - low) / scale
+        low, stored = float(depth[self.mask].min()), self.values[self.mask]
+        steps = int(stored.max()) - int(stored.min())
         bits = max(2, math.ceil(math.log2(steps + 2) - 1e-6))
         if bits > 16:  # the steps of the file are finer than any encoding's
             return DepthEncoding.from_depth(depth, self.mask, 16, unit)
@@ -241,8 +245,8 @@ def save_depth_exr(path: Path, depth_map: DepthMap) -> None:
     import OpenEXR
 
     depth = np.where(depth_map.mask, depth_map.depth, 0).astype(np.float32)
-    if not np.isfinite(depth).all() or depth.min() < 0:
-        raise ValueError(f"{path}: depth to store is NaN, infinite or negative, expected finite depth above 0")
+    if not (np.isfinite(depth).all() and (depth[depth_map.mask] > 0).all()):
+        raise ValueError(f"{path}: depth to store is NaN, infinite, negative or 0, expected finite depth above 0 in the mask")
     encoding = depth_map.encoding
     metadata = {
         "schema": SIDECAR_SCHEMA, "unit": encoding.unit, "nominal": encoding.nominal, "camera": depth_map.camera.to_dict(),

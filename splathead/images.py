@@ -168,7 +168,7 @@ def load_depth_code(path: Path) -> DepthCode:
         encoding = DepthEncoding(near, far, int(data["bits"]), data["unit"], nominal)
         camera = Camera.from_dict(data["camera"])
         source = str(data["source"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{side}: not a valid depth sidecar: {error}") from error
     code = read_png(path, channels=1, bits=8 if encoding.bits <= 8 else 16)
     if code.shape != (camera.height, camera.width):
@@ -260,7 +260,7 @@ def encode_normals(normals: np.ndarray) -> np.ndarray:
 def save_maps(path: Path, maps: dict[str, np.ndarray]) -> None:
     """Write maps of one view, each [H, W] or [H, W, C], cropped to the box where ``alpha`` > 1/255, as one npz.
 
-    Everything outside the box is zero in every map (an error otherwise). dtypes are kept.
+    What lies outside of the box is next to invisible, and is read as zero. dtypes are kept.
     """
     alpha = maps["alpha"].astype(np.float32)
     rows, columns = np.flatnonzero((alpha > 1 / 255).any(1)), np.flatnonzero((alpha > 1 / 255).any(0))

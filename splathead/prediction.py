@@ -152,11 +152,15 @@ def interpolate_depth(lr: DepthMap, scale: int, mode: str, offset_mm: float = 0.
 
 
 def to_depth_map(lr: DepthMap, prepared: LowResolutionInput, depth01: np.ndarray, scale: int, source: str) -> DepthMap:
-    """Normalised high-resolution depth as a map in the input's unit, on the pixels that every method covers."""
+    """Normalised high-resolution depth as a map in the input's unit, on the pixels that every method covers.
+
+    A network may go beyond near..far, but not to the camera: depth ends half way between it and the input's near.
+    """
     mask = upsample_mask(lr.mask, scale)
     if depth01.shape != mask.shape:
         raise ValueError(f"prediction of shape {depth01.shape}, expected {mask.shape}")
-    depth = np.where(mask, prepared.near + depth01.astype(np.float64) * prepared.range, 0.0).astype(np.float32)
+    depth = np.maximum(prepared.near + depth01.astype(np.float64) * prepared.range, lr.encoding.near / 2)
+    depth = np.where(mask, depth, 0.0).astype(np.float32)
     encoding = DepthEncoding.from_depth(depth, mask, PREDICTION_BITS, lr.encoding.unit)
     camera = lr.camera.resized(mask.shape[1], mask.shape[0])
     return DepthMap(depth, mask, encoding, camera, source)

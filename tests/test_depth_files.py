@@ -7,6 +7,7 @@ import json
 import math
 import struct
 import zlib
+from dataclasses import replace
 
 import imageio.v3 as iio
 import numpy as np
@@ -129,6 +130,8 @@ def test_our_own_files_carry_everything(tmp_path, surface):
         assert loaded.camera.to_dict() == camera.to_dict()
     for name in ("a.png", "a.exr"):
         expect_error(tmp_path / name, "says scale and camera, but near, far, hfov were given", near=1.0, far=2.0, hfov=50.0)
+        reading = DepthReading(scale=0.001, unit="mm")
+        expect_error(tmp_path / name, "says scale and camera, but scale, unit were given", reading=reading)
     # the same codes without a sidecar, with what it says given by hand
     sidecar_path(tmp_path / "a.png").write_text('{"another": "tool"}')
     by_hand = load_depth(tmp_path / "a.png", 340.0, 470.0, camera.hfov_deg, DepthReading(unit="mm"))
@@ -147,9 +150,10 @@ def test_written_exr_for_other_readers(tmp_path, surface):
     channels = OpenEXR.File(str(tmp_path / "a.exr")).channels()
     assert list(channels) == ["Z"] and channels["Z"].pixels.dtype == np.float32
     np.testing.assert_array_equal(channels["Z"].pixels, depth)
-    original.mask[:] = True
-    with pytest.raises(ValueError, match="NaN, infinite or negative"):
-        save_depth_exr(tmp_path / "c.exr", original)
+    for wrong in (np.nan, np.inf, -1.0, 0.0):  # a surface at 0 would be read as none
+        values = np.where(mask, depth, np.float32(wrong))
+        with pytest.raises(ValueError, match="NaN, infinite, negative or 0, expected finite depth above 0 in the mask"):
+            save_depth_exr(tmp_path / "c.exr", replace(original, depth=values, mask=np.ones_like(mask)))
     with pytest.raises(OSError):
         save_depth_exr(tmp_path / "a.exr" / "d.exr", DepthMap(depth, mask, original.encoding, original.camera, ""))
     assert not (tmp_path / "c.exr").exists()
@@ -205,6 +209,10 @@ def test_integers_that_are_depth(tmp_path, surface):
         np.testing.assert_allclose(loaded.depth, millimetres * 0.001, rtol=1e-6)
         np.testing.assert_array_equal(loaded.mask, mask)
         assert loaded.encoding.lsb == pytest.approx(0.001) and loaded.encoding.bits == 10  # 700 steps
+    levels = np.arange(10_000, 10_255, dtype=np.uint16).reshape(15, 17)  # 255 fit into 8 bits, whatever floats make of them
+    for scale in (0.1, 0.01):
+        np.save(tmp_path / "a.npy", levels)
+        assert load_depth(tmp_path / "a.npy", hfov=50.0, reading=DepthReading(values="depth", scale=scale)).encoding.bits == 8
     np.save(tmp_path / "a.npy", (depth * 1e7).astype(np.int32))
     loaded = load_depth(tmp_path / "a.npy", hfov=50.0, reading=DepthReading(values="depth", scale=1e-7, unit="mm"))
     assert loaded.encoding.bits == 16 and loaded.encoding.unit == "mm"
@@ -342,6 +350,10 @@ def test_broken_and_hostile_files(tmp_path, surface):
         expect_error(path, "not a PNG file, or one that ends|not readable", **scale)
     path.write_bytes(png[:16] + struct.pack(">II", 2**30, 2**30) + png[24:])
     expect_error(path, "1073741824x1073741824 pixels, expected", **scale)
+    sidecar_path(tmp_path / "a.png").write_text("[" * 100_000)  # some other tool's, as far as one can tell
+    assert load_depth(tmp_path / "a.png", **scale).mask.any()
+    with pytest.raises(ValueError, match=r"a\.json: not a valid depth sidecar"):
+        load_depth_png(tmp_path / "a.png")
     iio.imwrite(tmp_path / "a.png", np.full((4, 300), 9, np.uint8))
     expect_error(tmp_path / "a.png", "300x4 pixels, expected at least 8x8", **scale)
 

@@ -426,6 +426,21 @@ def test_a_depth_maps_mesh_keeps_the_neck_behind_the_chin_and_no_specks():
     assert len(mesh.faces) == 2 * (35 * 31 + 19 * 15)
 
 
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("noise", {"scale_mm": 1.0}, r"a\.npy: no surface to mesh: nowhere does the depth .* by at most 4 mm; .* --scale_mm"),
+        ("codes", {"far": 2.0, "scale_mm": 1000.0}, r"a\.npy: no scale: uint8 codes say no distance, expected near and far"),
+    ],
+)
+def test_a_depth_map_that_cannot_be_one_is_named(tmp_path, content, options, message):
+    noise = np.random.default_rng(0).random((48, 64))
+    np.save(tmp_path / "a.npy", np.float32(500 + 4000 * noise) if content == "noise" else np.uint8(255 * noise))
+    with pytest.raises(ValueError, match=message):
+        enhance(tmp_path / "a.npy", tmp_path / "out", EnhanceOptions(hfov=50.0, **options, **{**SMALL, "views": 8, "resolution": 64}))
+    assert not (tmp_path / "out").exists()
+
+
 def test_units_of_a_depth_map_are_millimetres_where_their_size_is_given(tmp_path):
     camera = orbit_camera(0.0, 0.0, 64)
     truth = ellipsoid_depth(camera)

@@ -22,7 +22,7 @@ from splathead.enhance.depth_input import enhance_depth
 from splathead.enhance.device_choice import Devices, apply_once
 from splathead.enhance.head import Head
 from splathead.enhance.views import EnhancedView, _clean_maps, enhance_views, view_cameras
-from splathead.images import DepthEncoding, DepthMap, load_depth_png, read_png, write_png
+from splathead.images import DepthEncoding, DepthMap, load_depth_png, read_png, save_depth_png, write_png
 from splathead.maps.low_resolution import requantised
 from splathead.models import architecture_for, architecture_to_dict, create_network
 from splathead.ply import save_gaussians_ply
@@ -290,6 +290,10 @@ def test_a_network_without_an_expected_error_keeps_the_spreads_confidence(head, 
     found = front_view(head, method=str(tmp_path / "edsr.safetensors"))
     bilinear = front_view(head, method="bilinear")
     assert np.array_equal(found.confidence, bilinear.confidence) and not np.array_equal(found.after.depth, bilinear.after.depth)
+    save_depth_png(tmp_path / "depth.png", tall_map(8))
+    enhance(tmp_path / "depth.png", tmp_path / "out", EnhanceOptions(method=str(tmp_path / "edsr.safetensors"), resolution=224))
+    told = [(tmp_path / "out" / name).read_text() for name in ("result.json", "report.html", "depth.json")]
+    assert all("edsr" in text and str(tmp_path) not in text for text in told)  # a name, not where it lies
     message = r"edsr.safetensors: a network for scale factor 4, but this input needs 2"
     with pytest.raises(ValueError, match=message):
         enhance_depth(tall_map(8), EnhanceOptions(method=str(tmp_path / "edsr.safetensors"), resolution=112))

@@ -285,6 +285,14 @@ def test_without_a_known_scale_lengths_are_fractions_of_the_diagonal(tmp_path, p
     assert in_diagonals.value * mean_diagonal == pytest.approx(in_mm, rel=0.05)
 
 
+def test_heads_with_a_true_surface_are_not_compared_between_views_whatever_they_are_scored_on(planted, tmp_path):
+    config = replace(planted, runs_dir=str(tmp_path), evaluate=replace(planted.evaluate, targets=["render"]))
+    shutil.copytree(planted.run_folder, config.run_folder)
+    depth.run_stage(config)
+    assert {row.target for row in rows_of(config, 7)} == {"render"}
+    assert "consistency" not in {row.metric for row in rows_of(config, 7)}
+
+
 def test_heads_without_pairs_are_compared_between_views(scratch):
     shutil.copytree(stage_folder(scratch, 5), stage_folder(scratch, 4))
     scratch = replace(scratch, stages=[2, 3, 4, 6, 7])

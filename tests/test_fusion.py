@@ -10,6 +10,7 @@ import pytest
 
 from splathead import fusion
 from splathead.cameras import Camera, orbit_camera
+from splathead.fusion import kernels
 from splathead.fusion.surface import FusedMesh
 from splathead.metrics.surface import Surface
 
@@ -100,6 +101,25 @@ def test_depth_jump_is_not_bridged():
     z = camera.project(mesh.vertices)[1]
     assert np.minimum(np.abs(z - 500), np.abs(z - 480)).max() < 0.01 * VOXEL
     assert (z < 490).any() and (z > 490).any()
+
+
+def test_the_back_of_a_thin_part_is_not_eaten_by_what_is_seen_from_the_front():
+    """A slab thinner than the truncation distance: where one view looks into it, it says less of the other side."""
+    cameras = {1.5: orbit_camera(0.0, 0.0, 96, hfov_deg=2.0), -1.5: orbit_camera(180.0, 0.0, 96, hfov_deg=2.0)}
+    slab = [plane_view(camera, (0.0, 0.0, 1.0), offset) for offset, camera in cameras.items()]
+    z = fusion.extract_surface(fusion.fuse_views(slab, voxel=0.8, truncation_voxels=6.0)).vertices[:, 2]
+    assert abs(np.median(z[z > 0]) + np.median(z[z < 0])) < 0.05
+    assert 3.0 < np.median(z[z > 0]) - np.median(z[z < 0]) < 5.5  # 7.0 with the same weight all the way down
+
+
+def test_cells_beside_what_was_not_seen_from_near_hold_no_surface():
+    distance, weight, cells = np.zeros((8, 8, 8), np.float32), np.ones((8, 8, 8), np.float32), np.zeros((8, 8, 8), np.bool_)
+    distance[3, 3, 3], distance[6, 6, 6], weight[1, 6, 1] = 10.0, 9.5, 0.0
+    kernels.mark_cells(cells, distance, weight, np.zeros((1, 3), np.int32), 10.0)
+    expected = np.zeros_like(cells)
+    expected[1:, 1:, 1:] = True
+    expected[3:5, 3:5, 3:5] = expected[1:3, 6:8, 1:3] = False
+    assert np.array_equal(cells, expected)
 
 
 def test_confidence_decides_between_views_that_disagree(views):

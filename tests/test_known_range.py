@@ -54,6 +54,23 @@ def test_depth_is_the_same_whatever_the_codes_range_is(head):
     assert np.allclose(error, wider_error, rtol=1e-4) and error.max() > 0
 
 
+def test_the_expected_error_is_in_the_unit_of_the_depth(head):
+    """A network predicts nothing at its start: the scale of its error is one step of an 8-bit code over its range."""
+    found, error = trained(RANGE_MM, zeros=True).predict_with_error(head)
+    assert np.allclose(error[found.mask], RANGE_MM / 254) and not error[~found.mask].any()
+
+
+def test_depth_ends_before_the_camera():
+    """Near the camera against the range, a network that goes beyond near by half a range would go behind it."""
+    depth = np.full((24, 24), 2.0, np.float32)
+    depth[8:16, 8:16] = 0.02
+    lr = DepthMap.of_float(depth, depth > 0, orbit_camera(0.0, 0.0, 24), "a hand", "scene")
+    network = trained(0.0, zeros=True)
+    network.network.high_output.bias.data[0] = -120.0  # code steps
+    found = network.predict(lr)
+    assert found.mask.all() and found.depth.min() == pytest.approx(0.01) and found.encoding.near > 0
+
+
 def test_nothing_is_cut_that_lies_beyond_the_range(head):
     span = head.encoding.far - head.encoding.near
     assert span > RANGE_MM / 2

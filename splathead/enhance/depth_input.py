@@ -32,7 +32,7 @@ def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]
     reading, unit_mm = None, options.scale_mm
     near, far = (value if value is None or not unit_mm else value * unit_mm for value in (options.near, options.far))
     if options.given("values", "white_is_near", "no_surface", "scale_mm"):
-        of_codes = near is not None  # then near and far carry the scale
+        of_codes = near is not None or far is not None  # then they carry the scale
         reading = DepthReading(
             values=options.values, white_is_near=options.white_is_near, unit="mm" if unit_mm else "scene",
             no_surface=options.no_surface,
@@ -86,7 +86,7 @@ def enhance_depth(depth_map: DepthMap, options: EnhanceOptions, device: torch.de
     view = EnhancedView(after.camera, before, after, confidence.astype(np.float32), rgb)
     width, height = after.camera.width, after.camera.height
     size = f"enlarged {scale} times to {width}x{height}" if scale > 1 else f"large enough with {width}x{height} pixels"
-    lines = [f"method: {name}; {size}"]
+    lines = [f"method: {options.method_name('depth')}; {size}"]
     if method_weights(name) is not None:
         lines.append("NOTE: the network moves depth forward: right for depth rendered from splats, wrong for any other")
     return view, lines

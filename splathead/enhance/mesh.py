@@ -10,6 +10,7 @@ import numpy as np
 from splathead.fusion import DepthView, FusedMesh, decimated, extract_surface, fuse_views, vertex_colours
 from splathead.fusion.surface import large_components, largest_component, proper_faces
 from splathead.images import DepthMap
+from splathead.result_view.folder import unit_label
 from splathead.result_view.report import small_mesh
 from splathead.subjects.base import vertex_normals
 
@@ -69,11 +70,16 @@ def mesh_before(views: Sequence[DepthView], faces: int) -> tuple[FusedMesh, Fuse
 def depth_mesh(depth_map: DepthMap, rgb: np.ndarray | None, jump: float, faces: int) -> FusedMesh:
     """The triangles of one depth map, in its camera's world with +Y up and +Z towards the camera, without specks.
 
-    A chin hides where the neck begins: it is a piece of its own.
+    A chin hides where the neck begins: it is a piece of its own. ValueError where no three pixels belong together.
     """
     from splathead.metrics.surface import Surface
 
     surface = Surface.from_depth(depth_map.depth, depth_map.mask, depth_map.camera, jump)
+    if not len(surface.faces):
+        raise ValueError(
+            "no surface to mesh: nowhere does the depth of three neighbouring pixels differ by at most "
+            f"{jump:.3g} {unit_label(depth_map.encoding.unit)}; are its numbers depth, and is --scale_mm right?"
+        )
     at_origin = np.allclose(depth_map.camera.world_to_cam, np.eye(4))
     axes = np.array([1.0, -1.0, -1.0]) if at_origin else 1.0  # a camera of the user's has no place in the world: y is down
     mesh = large_components(FusedMesh(np.float32(surface.vertices * axes), np.int32(surface.faces)), SPECK_SHARE)

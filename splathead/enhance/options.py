@@ -90,13 +90,18 @@ class EnhanceOptions:
         """The method for an input of this kind (of :data:`splathead.choices.KINDS`); all but depth maps become Gaussians."""
         return AUTO_METHODS["depth" if kind == "depth" else "gaussians"] if self.method == "auto" else self.method
 
+    def method_name(self, kind: str) -> str:
+        """:meth:`method_for` as results say it: of a network's file the name, without the folders that it lies in."""
+        name = self.method_for(kind)
+        return Path(name).name if name.endswith(".safetensors") else name
+
     def overridden(self) -> dict:
         """Name -> value, as JSON holds it, of what differs from its default: of files the name, of numbers that may be infinite
         the text. ``jobs`` changes no result."""
         names = self.given(*(field.name for field in fields(self) if field.name != "jobs"))
         values = {name: getattr(self, name) for name in names}
-        if self.method.endswith(".safetensors"):
-            values["method"] = Path(self.method).name
+        if "method" in values:
+            values["method"] = self.method_name(self.kind)
         if self.rgb is not None:
             values["rgb"] = self.rgb.name
         if "no_surface" in values:

@@ -167,8 +167,10 @@ def _of_depth(path: Path, kind: str, options: EnhanceOptions, _work: Path, clock
     report_lines(done)
     jump = _jump(view)
     with clock.step("mesh"):
-        mesh = depth_mesh(view.after, view.rgb, jump, options.faces)
-        before = depth_mesh(view.before, view.rgb, jump, options.faces)
+        try:
+            mesh, before = (depth_mesh(depth, view.rgb, jump, options.faces) for depth in (view.after, view.before))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         both = before, small_mesh(before)
     encoding = depth_map.encoding
     scale = "metric" if encoding.unit == "mm" and not encoding.nominal else "nominal"

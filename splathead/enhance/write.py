@@ -157,7 +157,7 @@ def _facts(result: Result) -> dict:
     holes = result.holes
     return {
         "schema": SCHEMA, "kind": result.kind, "understood": result.understood,
-        "method": result.options.method_for(result.kind), "options": result.options.overridden(),
+        "method": result.options.method_name(result.kind), "options": result.options.overridden(),
         "unit": result.unit, "scale": result.scale, "near": encoding.near, "far": encoding.far, "views": views,
         "mesh": {
             "faces": len(result.mesh.faces), "vertices": len(result.mesh.vertices), "watertight": is_watertight(result.mesh),

@@ -24,7 +24,7 @@ def score_depth(config: Config, methods: Sequence[Method], samples: Sequence[Sam
     has_truth = False
     for sample in samples if input_stage(config) == 5 else ():
         view = View.load(config, sample)
-        has_truth |= "surface" in view.pair.targets
+        has_truth |= (sample.path(config, 5) / "hr_surface.png").is_file()  # also where it is no target of this evaluation
         score_view(sheet, view, methods)
     if not has_truth:
         _score_consistency(sheet, config, methods, samples)

@@ -21,7 +21,6 @@ REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "unet_normals_no
 """Methods that every network (and what else ``COMPARED`` names) is compared with, paired by view."""
 LONG, LONGEST = "_long", "_longest"
 """End the names of networks that differ from another in a longer schedule alone"""
-"""Ours with the longest schedule on one kind of input"""
 MORE_DATA = (OURS + LONGEST, OURS + "_mix", OURS + "_fits", OURS + "_mix_longer")
 """Each is compared with those before it: the first three differ in the data that they were trained on alone (one input, sixteen
 of them, more fits), the last from the mixture in its schedule alone"""
@@ -137,7 +136,7 @@ def _are_rivals(method: Method, other: Method) -> bool:
     if method.name in (OURS, OURS + GUIDED):
         return theirs
     ours, others = method.name.removesuffix(GUIDED), other.name.removesuffix(GUIDED)
-    same_schedule = any(ours.endswith(longer) and other.name.endswith(longer) for longer in (LONG, LONGEST))
+    same_schedule = any(ours.endswith(longer) and others.endswith(longer) for longer in (LONG, LONGEST))
     less_data = MORE_DATA[: MORE_DATA.index(ours)] if ours in MORE_DATA else ()
     return others in (OURS, OURS + LONG, *less_data) or (theirs and same_schedule)
 

@@ -87,7 +87,7 @@ def pixelwise(convolution: nn.Conv2d, features: Tensor) -> Tensor:
 
 
 def pixelwise_added(convolution: nn.Conv2d, features: Tensor, to: Tensor) -> Tensor:
-    """``to`` + :func:`pixelwise`, which ends in ``to`` itself when there are no gradients: one operation, not two.
+    """``to`` + :func:`pixelwise`; an eager call without gradients leaves it in ``to`` itself: one operation, not two.
 
     ``convolution`` without bias, ``to`` a tensor that nobody else needs, in ``channels_last`` as well.
     """

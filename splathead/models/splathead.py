@@ -229,7 +229,10 @@ class SplatHead(nn.Module):
         return x.to(dtype=self.stem.weight.dtype, memory_format=torch.channels_last)
 
     def in_half(self, dtype: torch.dtype = torch.float16) -> SplatHead:
-        """A copy to predict with in half precision, all but base and tail: autocast would cast every weight at every call."""
+        """A copy to predict with in half precision, all but base and tail: autocast would cast every weight at every call.
+
+        Its weights are not laid out as this network's are, see :meth:`_move_last_biases`.
+        """
         made = copy.deepcopy(self)
         made._move_last_biases()
         for layer in made.modules():
@@ -241,10 +244,8 @@ class SplatHead(nn.Module):
     def _move_last_biases(self) -> None:
         """Biases of what each resolution adds last go into the layers that read it next, which are linear and see no border:
         the same function, and a GPU has fewer operations to be told of. The finest decoder's stay, as its reader pads."""
-        readers = [(blocks, [self.down[level], self.up[level]]) for level, blocks in enumerate(self.encoder)]
-        readers.append((self.middle, [self.up[-1]]))
-        readers += [(blocks, [self.up[level]]) for level, blocks in enumerate(self.decoder[1:])]
-        for blocks, (first, *skipped) in readers:
+        readers = [*zip(self.encoder, self.down, self.up), (self.middle, self.up[-1]), *zip(self.decoder[1:], self.up)]
+        for blocks, first, *skipped in readers:
             bias = blocks[-1].second.bias
             first.bias += first.weight.sum((2, 3)) @ bias
             for layer in skipped:  # its result is added to the skip
