@@ -436,8 +436,9 @@ def test_a_depth_maps_mesh_keeps_the_neck_behind_the_chin_and_no_specks():
 def test_a_depth_map_that_cannot_be_one_is_named(tmp_path, content, options, message):
     noise = np.random.default_rng(0).random((48, 64))
     np.save(tmp_path / "a.npy", np.float32(500 + 4000 * noise) if content == "noise" else np.uint8(255 * noise))
+    options = EnhanceOptions(hfov=50.0, **options, **{**SMALL, "views": 8, "resolution": 64})
     with pytest.raises(ValueError, match=message):
-        enhance(tmp_path / "a.npy", tmp_path / "out", EnhanceOptions(hfov=50.0, **options, **{**SMALL, "views": 8, "resolution": 64}))
+        enhance(tmp_path / "a.npy", tmp_path / "out", options)
     assert not (tmp_path / "out").exists()
 
 
