@@ -10,6 +10,7 @@ examples:
   python scripts/20_enhance_head.py selfie.jpg --out out/
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ import tyro
 from splathead import cli
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.workers import start_workers, stop_workers
+from splathead.wording import counted
 
 
 @dataclass
@@ -34,7 +36,9 @@ class Arguments:
 
 def run() -> None:
     """Enhance the input, say where the result is."""
-    arguments = tyro.cli(Arguments, description=__doc__, use_underscores=True)
+    cli.exit_on_termination()
+    argv = cli.join_negative_axes(sys.argv[1:])
+    arguments = tyro.cli(Arguments, args=argv, description=__doc__, use_underscores=True)
     jobs = arguments.options.jobs or cli.core_count()
     with cli.quick_imports():
         if arguments.input.exists():
@@ -48,8 +52,8 @@ def run() -> None:
         stop_workers(jobs)
     mesh = record["mesh"]
     largest = f"the largest {mesh['largest_hole']:.3g} {unit_label(record['unit'])}"
-    holes = f"{mesh['holes']} holes, {largest}" if mesh["holes"] else "no holes"
-    print(f"{mesh['faces']:,} faces, {holes}; {sum(record['seconds'].values()):.0f} s")
+    holes = f"{counted(mesh['holes'], 'hole')}, {largest}" if mesh["holes"] else "no holes"
+    print(f"{counted(mesh['faces'], 'face')}, {holes}; {sum(record['seconds'].values()):.0f} s")
     print(f"open {arguments.out / record['files']['report']} in a browser, or: python scripts/21_view.py {arguments.out}")
 
 

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from splathead import cli
+from splathead.wording import counted
 
 
 def run() -> None:
@@ -26,7 +27,7 @@ def run() -> None:
     from splathead.result_view.sheet import results_sheet
 
     write_png(options.out, results_sheet(options.results))
-    print(f"{options.out}: {len(options.results)} rows")
+    print(f"{options.out}: {counted(len(options.results), 'row')}")
 
 
 if __name__ == "__main__":

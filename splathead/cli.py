@@ -12,9 +12,12 @@ import dataclasses
 import gc
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from splathead.config import Config, ConfigError, load_config, validate
 from splathead.time_limit import DEADLINE, TIME_LIMIT_EXIT, TimeLimitReached
@@ -33,6 +36,9 @@ class ScriptRun:
 
 
 # flags of the published study's scripts that name a nested field of ours
+NEGATIVE_AXES = ("-x", "-y", "-z")
+INTERRUPTED_EXIT, TERMINATED_EXIT = 130, 143
+"""What shells report for Ctrl-C and SIGTERM"""
 ALIASES = {"--model": "--model.name", "--base_ch": "--model.base_ch", "--lr": "--learning_rate"}
 
 
@@ -76,7 +82,7 @@ def parse(
 
     ``also`` names further sections of the configuration, whose flags begin with their name (``--photos.blur 0.9``).
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = join_negative_axes(sys.argv[1:] if argv is None else argv)
     shared = _shared_parser()
     epilog = "examples:\n" + "\n".join(f"  {line}" for line in examples)
     if any(flag in argv for flag in ("-h", "--help")):
@@ -116,6 +122,18 @@ def _parse_sections(node: object, also: dict[str, object], args: list[str], sect
     return type(node)(**{name: getattr(result, name) for name in own}), {name: getattr(result, name) for name in also}
 
 
+def join_negative_axes(argv: Sequence[str]) -> list[str]:
+    """``--up -z`` as ``--up=-z``: parsers take a negative axis for a flag."""
+    joined: list[str] = []
+    for argument in argv:
+        before = joined[-1] if joined else ""
+        if argument in NEGATIVE_AXES and before.startswith("--") and "=" not in before and before != "--":
+            joined[-1] = f"{before}={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _canonical_flag(argument: str) -> str:
     name, equals, value = argument.partition("=")
     if not name.startswith("--"):
@@ -136,14 +154,32 @@ def use_dask(address: str) -> None:
     joblib.parallel_config(backend="dask")
 
 
+def exit_on_termination() -> None:
+    """Let SIGTERM end this program as an exit does, so that temporary folders are removed and other processes are stopped."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_name == "__del__":  # what is raised there is ignored
+                threading.Timer(0.05, signal.raise_signal, (number,)).start()
+                return
+            frame = frame.f_back
+        signal.signal(number, signal.SIG_IGN)  # a second one must not end the tidying up
+        sys.exit(TERMINATED_EXIT)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
 def main(function: Callable[[], None]) -> None:
-    """Run a script's body: errors a user can mend become one clear line and exit code 1."""
+    """Run a script's body: errors a user can mend become one clear line and exit code 1, Ctrl-C a line and exit code 130."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         function()
     except TimeLimitReached as reached:
         print(reached, file=sys.stderr)
         sys.exit(TIME_LIMIT_EXIT)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED_EXIT)
     except (ConfigError, ValueError, OSError, RuntimeError, ImportError, KeyError) as error:
         if os.environ.get("SPLATHEAD_TRACEBACK"):
             raise

@@ -95,7 +95,7 @@ def load_depth(
         camera = _camera(stored.values.shape, hfov, path.stem)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return DepthMap(depth, mask, encoding, camera, f"{path.name}: {stored.format}")
+    return DepthMap(depth, mask, encoding, camera, f"{path.name}: {stored.format}", stored.values.dtype.kind == "f")
 
 
 def _is_sidecar(path: Path) -> bool:
@@ -147,7 +147,7 @@ class _Decoder:
         if self.near is not None or self.far is not None:
             raise ValueError(f"near or far given for {what}; if they run from near to far, say so (values='normalised')")
         if self.reading.white_is_near:
-            raise ValueError(f"white_is_near given for {what}, expected values='normalised' or 'inverse' with it")
+            raise ValueError(f"white_is_near given for {what}, expected values='normalised' or values='inverse' with it")
         if scale is None and self.values.dtype.kind != "f":
             raise ValueError(f"no scale for {what}, expected the length of one step (scale)")
         depth = self.values.astype(np.float64) * (scale or 1.0)
@@ -158,14 +158,15 @@ class _Decoder:
     def _between_near_and_far(self) -> np.ndarray:
         """Values that run from near to far."""
         near, far, kind = self.near, self.far, self.kind
-        if self.reading.scale is not None:
-            raise ValueError(f"scale given for {kind} values, which run from near to far, expected values='depth' with it")
         if near is None or far is None:
             what = f"{kind} values" if self.reading.values else f"{self.values.dtype} codes"
+            missing = "no scale" if self.reading.scale is None else "no near and far"
             raise ValueError(
-                f"no scale: {what} say no distance, expected near and far, values='depth' with a scale, or the .json "
+                f"{missing}: {what} say no distance, expected near and far, values='depth' with a scale, or the .json "
                 "that was written beside the file"
             )
+        if self.reading.scale is not None:
+            raise ValueError(f"scale given for {kind} values, which run from near to far, expected values='depth' with it")
         if not (math.isfinite(near) and math.isfinite(far) and 0 < near < far):
             raise ValueError(f"near {near} and far {far}, expected 0 < near < far, finite")
         low, high = self._code_range()
@@ -275,4 +276,4 @@ def _from_own_exr(path: Path, stored: StoredDepth) -> DepthMap:
         encoding = replace(encoding, nominal=bool(data.get("nominal")))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: not a valid depth EXR of ours: {error}") from error
-    return DepthMap(depth, mask, encoding, camera, source)
+    return DepthMap(depth, mask, encoding, camera, source, stored.values.dtype.kind == "f")

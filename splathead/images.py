@@ -111,6 +111,7 @@ class DepthMap:
     encoding: DepthEncoding
     camera: Camera
     source: str
+    floats: bool = False  # from a file of floats, whose steps are not the encoding's
 
     @classmethod
     def of_float(cls, depth: np.ndarray, mask: np.ndarray, camera: Camera, source: str, unit: str = "mm") -> DepthMap:

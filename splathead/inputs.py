@@ -14,6 +14,7 @@ from splathead.ply import read_ply_header
 from splathead.splat_files import SPLAT_SUFFIXES
 from splathead.splat_formats import spz
 from splathead.splat_formats.dot_splat import is_dot_splat
+from splathead.wording import counted
 
 EXPECTED = (
     "Gaussians (PLY, .splat, .spz), a depth map (PNG, EXR, NPY, TIFF), a folder with images and cameras, or a photo (PNG, JPEG)"
@@ -137,10 +138,15 @@ def _detect_tiff(path: Path) -> Detected:
 
 
 def _detect_folder(folder: Path) -> Detected:
+    from splathead.result_view.folder import FILES, RESULT_NAME
     from splathead.subjects.capture import capture_kind
 
     if kind := capture_kind(folder):
         return Detected("capture", {"colmap": "a COLMAP model"}.get(kind, f"{kind}.json"))
+    inputs = [FILES[role] for role in ("splats", "depth") if (folder / FILES[role]).is_file()]
+    if inputs and (folder / RESULT_NAME).is_file():
+        of_it = f"one of its files that can be an input ({' or '.join(inputs)})"
+        raise ValueError(f"{folder}: a result folder of scripts/20_enhance_head.py, expected {of_it}")
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     if not entries:
         raise _refuse(folder, "an empty folder")
@@ -152,7 +158,7 @@ def _detect_folder(folder: Path) -> Detected:
         raise _refuse(folder, f"a folder of splat files ({files[SPLAT_SUFFIXES][0].name} ...), of which one must be given")
     if images := files[_IMAGE_SUFFIXES] or [e for e in folder.glob("images/*") if e.suffix.lower() in _IMAGE_SUFFIXES]:
         cameras = "no opencv_cameras.json, transforms.json or COLMAP model"
-        raise _refuse(folder, f"{len(images)} images without cameras ({cameras}), which COLMAP can find")
+        raise _refuse(folder, f"{counted(len(images), 'image')} without cameras ({cameras}), which COLMAP can find")
     raise _refuse(folder, f"a folder without images, cameras or splats (it has {entries[0].name} ...)")
 
 

@@ -91,7 +91,7 @@ class DemoHandler(Handler):
         if not re.fullmatch(r"\d{1,15}", text) or "Transfer-Encoding" in self.headers:
             raise Refused(HTTPStatus.LENGTH_REQUIRED, "an upload without its length")
         if int(text) > limit:
-            large = f"a file of {int(text) / 2**20:.0f} MiB, expected at most {limit / 2**20:.0f} MiB"
+            large = f"a file of {math.ceil(int(text) / 2**20 * 10) / 10:.1f} MiB, expected at most {limit / 2**20:.1f} MiB"
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, large)
         if int(text) == 0:
             raise Refused(HTTPStatus.BAD_REQUEST, "an empty file")

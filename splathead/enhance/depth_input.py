@@ -10,6 +10,7 @@ import torch
 
 from splathead.depth_files import DepthReading, load_depth
 from splathead.enhance.enlarge import CPU, enlarge_method, method_weights
+from splathead.enhance.flags import DEPTH, errors_with_flags
 from splathead.enhance.options import EnhanceOptions
 from splathead.enhance.views import EnhancedView
 from splathead.images import DepthMap
@@ -23,12 +24,33 @@ ASPECT_TOLERANCE = 0.01
 """Relative difference of proportions that rounding to whole pixels may leave between a photo and its depth"""
 MOSTLY = 0.98
 """Share of pixels with a surface from which on the background is probably one of them"""
+FLAT = 0.01
+"""Part of near to far within which all depth can hardly be meant"""
 HOLLOW = 1 / 4
 """Part of the range of depth by which the middle of a solid thing does not lie behind its outline (eval/LOG.md, 2026-11-29)"""
 
 
 def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]]:
-    """The user's map, and what was understood. Errors: those of :func:`splathead.depth_files.load_depth`."""
+    """The user's map, and what was understood.
+
+    Errors: those of :func:`splathead.depth_files.load_depth`, with the tool's flags.
+    """
+    with errors_with_flags(path, DEPTH):
+        depth_map = _load(path, options)
+    encoding, camera = depth_map.encoding, depth_map.camera
+    unit = unit_label(encoding.unit)
+    code, step = f"{encoding.bits}-bit code, depth", f", a step of the code {encoding.lsb:.4g} {unit}"
+    if depth_map.floats:
+        code, step = "float depth,", ""
+    lines = [
+        f"depth map of {camera.width}x{camera.height} pixels, {code} {encoding.near:.6g} to {encoding.far:.6g} {unit}, "
+        f"field of view {camera.hfov_deg:.4g} degrees",
+        f"surface on {100 * depth_map.mask.mean():.3g} % of the picture{step}",
+    ]
+    return depth_map, lines + _notes(depth_map, options)
+
+
+def _load(path: Path, options: EnhanceOptions) -> DepthMap:
     reading, unit_mm = None, options.scale_mm
     near, far = (value if value is None or not unit_mm else value * unit_mm for value in (options.near, options.far))
     if options.given("values", "white_is_near", "no_surface", "scale_mm"):
@@ -38,23 +60,32 @@ def read_depth(path: Path, options: EnhanceOptions) -> tuple[DepthMap, list[str]
             no_surface=options.no_surface,
             scale=None if of_codes or not unit_mm else unit_mm,
         )  # fmt: skip
-    depth_map = load_depth(path, near, far, options.hfov, reading)
-    encoding, camera = depth_map.encoding, depth_map.camera
-    unit = unit_label(encoding.unit)
-    lines = [
-        f"depth map of {camera.width}x{camera.height} pixels, {encoding.bits}-bit code, depth {encoding.near:.6g} to "
-        f"{encoding.far:.6g} {unit}, field of view {camera.hfov_deg:.4g} degrees",
-        f"surface on {100 * depth_map.mask.mean():.3g} % of the picture, a step of the code {encoding.lsb:.4g} {unit}",
-    ]
+    return load_depth(path, near, far, options.hfov, reading)
+
+
+def _notes(depth_map: DepthMap, options: EnhanceOptions) -> list[str]:
+    """What the user should know or check."""
+    encoding, notes = depth_map.encoding, []
     if encoding.unit == "scene":
-        lines.append("NOTE: unit unknown, meshes keep the numbers; --scale_mm gives mm per unit (metres: --scale_mm 1000)")
+        notes.append("NOTE: unit unknown, meshes keep the numbers; --scale_mm gives mm per unit (metres: --scale_mm 1000)")
     elif encoding.nominal:
-        lines.append("NOTE: the file says that its millimetres are a guess")
+        notes.append("NOTE: the file says that its millimetres are a guess")
     if depth_map.mask.mean() > MOSTLY:
-        lines.append("NOTE: almost every pixel has a surface; if the background has its own number, give it as --no_surface")
+        notes.append("NOTE: almost every pixel has a surface; if the background has its own number, give it as --no_surface")
     elif _hollowness(depth_map) > HOLLOW:
-        lines.append("NOTE: the middle lies behind the outline, as if inside out: should --white_is_near be set, or left out?")
-    return depth_map, lines
+        notes.append("NOTE: the middle lies behind the outline, as if inside out: should --white_is_near be set, or left out?")
+    if _flat(depth_map, options):
+        run = "floats run from 0 to 1" if depth_map.floats else "integers run over all that their type has"
+        notes.append(f"NOTE: all depth lies within 1 % of --near to --far, between which {run}; large is near: --white_is_near")
+    return notes
+
+
+def _flat(depth_map: DepthMap, options: EnhanceOptions) -> bool:
+    """Whether values that run from near to far use next to nothing of that range."""
+    if options.near is None or options.far is None:
+        return False
+    found = depth_map.depth[depth_map.mask]
+    return float(np.ptp(found)) < FLAT * (options.far - options.near) * (options.scale_mm or 1.0)
 
 
 def _hollowness(depth_map: DepthMap) -> float:

@@ -8,23 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from splathead.config import Config, ReconstructConfig, SubjectsConfig
+from splathead.enhance.flags import with_flags
 from splathead.enhance.options import EnhanceOptions
 from splathead.gaussians import Gaussians
 from splathead.splat_files import read_splat_file
 from splathead.splat_formats.builder import LoadOptions
 from splathead.subjects.importer import report_lines, understand_frame, visible_extent
+from splathead.wording import counted
 
 MANY_GAUSSIANS = 500_000
 """Larger files are read without view-dependent colour: a quarter of the memory, and a mesh has one colour a point anyway."""
 INVISIBLE_OPACITY = 1 / 255
 CAPTURE_PX = 512
 """Longer side of the pictures of a capture in its fit"""
-SETTING_FLAGS = {
-    f"{prefix}_{setting}": f"--{flag}"
-    for prefix in ("import", "capture")
-    for setting, flag in (("up", "up"), ("front", "front"), ("mm_per_unit", "scale_mm"))
-}
-"""Settings of the pipeline -> flags of the tool"""
+POOR_FIT_DB = 20.0
+"""PSNR on held-out views below which a capture's Gaussians are no head"""
 HEAD_HEIGHT_MM = (150.0, 450.0)
 """What a head with its neck, or its shoulders, can be high"""
 
@@ -57,18 +55,11 @@ def read_head(path: Path, options: EnhanceOptions) -> Head:
     low, high = visible_extent(moved)
     size = "x".join(f"{side:.0f}" for side in high - low)
     lines = [
-        f"{len(moved):,} Gaussians, harmonics of degree {moved.sh_degree}; format: {loaded.layout}", *loaded.notes,
+        f"{counted(len(moved), 'Gaussian')}, harmonics of degree {moved.sh_degree}; format: {loaded.layout}", *loaded.notes,
         frame.describe(), *lines, f"size of most of what is visible: {size} mm ({'metric' if metric else 'nominal'} scale)",
     ]  # fmt: skip
-    lines = [_with_flags(line) for line in lines] + _oddities(high - low)
+    lines = [with_flags(line) for line in lines] + _oddities(high - low)
     return Head(moved, lines, "metric" if metric else "nominal")
-
-
-def _with_flags(line: str) -> str:
-    """A line of the pipeline's, its settings named as the tool's flags."""
-    for setting, flag in SETTING_FLAGS.items():
-        line = line.replace(setting, flag)
-    return line
 
 
 def _oddities(size_mm: np.ndarray) -> list[str]:
@@ -83,7 +74,7 @@ def _oddities(size_mm: np.ndarray) -> list[str]:
 
 
 def fit_capture(path: Path, options: EnhanceOptions, work: Path) -> Head:
-    """The head of a posed capture: its Gaussians are fitted first (stages 01 and 02 in ``work``).
+    """The head of a posed capture: its Gaussians are fitted first (stages 01 and 02 in ``work``). Prints its lines as it goes.
 
     Errors as :func:`splathead.subjects.capture.find_captures`; ValueError for a folder with several captures.
     """
@@ -97,17 +88,28 @@ def fit_capture(path: Path, options: EnhanceOptions, work: Path) -> Head:
         raise ValueError(f"{path}: {len(found)} captures ({', '.join(list(found)[:3])} ...), expected the folder of one")
     name, folder = next(iter(found.items()))
     config = _capture_config(path, options, work)
-    understood = capture_subject(folder, stage_folder(config, 1) / name, config).lines
+    understood = [with_flags(line) for line in capture_subject(folder, stage_folder(config, 1) / name, config).lines]
+    report_lines(understood)
     preset = config.reconstruct.fit.presets[0]
     target = stage_folder(config, 2) / name / preset
     target.mkdir(parents=True, exist_ok=True)
     report_lines([f"fitting Gaussians to {name}"])
     fit_subject(config, f"{name}/{preset}", target)
     scores = held_out_scores(config, name, target / "gaussians.ply", with_lpips=False)
-    psnr = [view["psnr"] for view in scores.values()]
     gaussians = load_gaussians_ply(target / "gaussians.ply")
-    fitted = f"fitted: {len(gaussians):,} Gaussians, {np.mean(psnr):.1f} dB on {len(psnr)} views that the fit did not see"
-    return Head(gaussians, [*map(_with_flags, understood), fitted], "metric" if options.scale_mm else "nominal")
+    fitted = _fit_lines(len(gaussians), [view["psnr"] for view in scores.values()])
+    report_lines(fitted)
+    return Head(gaussians, [*understood, *fitted], "metric" if options.scale_mm else "nominal")
+
+
+def _fit_lines(count: int, psnr: list[float]) -> list[str]:
+    """How good a capture's fit is by its PSNR in dB on the held-out views, and a note where it is bad."""
+    mean = float(np.mean(psnr))
+    lines = [f"fitted: {counted(count, 'Gaussian')}, {mean:.1f} dB on {counted(len(psnr), 'view')} that the fit did not see"]
+    if mean < POOR_FIT_DB:
+        what = "are the cameras right, and has every photo alpha or a mask, so that the background is left out?"
+        lines.append(f"NOTE: the fit is bad (below {POOR_FIT_DB:.0f} dB), and so is all that follows: {what}")
+    return lines
 
 
 def _capture_config(path: Path, options: EnhanceOptions, work: Path) -> Config:
@@ -123,7 +125,8 @@ def _capture_config(path: Path, options: EnhanceOptions, work: Path) -> Config:
 
 
 def head_from_photo(path: Path, options: EnhanceOptions, work: Path) -> Head:
-    """The head of one photo, by an installed FaceLift. RuntimeError that says what to install where there is none."""
+    """The head of one photo, by an installed FaceLift. RuntimeError that says what to install where there is none. Prints its
+    lines as it goes."""
     from splathead.images import write_png
     from splathead.photos import prepare_photo
     from splathead.subjects.facelift import locate_facelift, run_facelift
@@ -133,7 +136,8 @@ def head_from_photo(path: Path, options: EnhanceOptions, work: Path) -> Head:
     prepared = prepare_photo(path)
     if prepared.cropped is None:
         raise ValueError(f"{path}: {prepared.refusal}")
-    report_lines([prepared.describe()])
+    about_photo = [f"photo: {prepared.describe()}"]
+    report_lines(about_photo)
     window = work / "photo.png"
     write_png(window, prepared.cropped.window)
     ply = run_facelift({"photo": window}, work / "facelift", settings)["photo"]
@@ -141,4 +145,5 @@ def head_from_photo(path: Path, options: EnhanceOptions, work: Path) -> Head:
     notes = ["NOTE: made from one photo: the sides and the back are FaceLift's guess"]
     if prepared.refusal:
         notes.append(f"NOTE: {prepared.refusal}")
-    return Head(head.gaussians, [f"photo: {prepared.describe()}", *notes, *head.lines], head.scale)
+    report_lines([*notes, *head.lines])
+    return Head(head.gaussians, [*about_photo, *notes, *head.lines], head.scale)

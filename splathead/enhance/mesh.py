@@ -48,7 +48,8 @@ def fused_mesh(views: Sequence[DepthView], faces: int, *, watertight: bool = Fal
         from splathead.fusion.poisson import poisson_mesh
 
         head = capped(largest_component(poisson_mesh(head.vertices, vertex_normals(head.vertices, head.faces))))
-        lines.append(f"NOTE: closed by screened Poisson reconstruction: what none of the {len(views)} views saw is made up")
+        unseen = f"none of the {len(views)} views saw" if len(views) > 1 else "the one view did not see"
+        lines.append(f"NOTE: closed by screened Poisson reconstruction: what {unseen} is made up")
     mesh = decimated(head, faces)
     if watertight:
         whole = closed(mesh)

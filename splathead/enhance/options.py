@@ -40,7 +40,8 @@ class EnhanceOptions:
     up: str = "auto"
     """axis that points up in the input: x | y | z | -x | -y | -z"""
     front: str = "auto"
-    """axis that points out of the face"""
+    """axis that points out of the face, as for up; for a capture an axis, or the name of a view that looks at the face: that of
+    its photo, without .png or .jpg"""
     scale_mm: float = 0.0
     """millimetres per unit of the input; 0 = worked out, or a nominal size"""
     near: float | None = None
@@ -68,7 +69,6 @@ class EnhanceOptions:
     def __post_init__(self) -> None:
         self._check("kind", ("auto", *KINDS))
         self._check("up", AXES)
-        self._check("front", AXES)
         self._check("backend", ("auto", *BACKEND_MODULES))
         self._check("device", ("auto", "cpu", "cuda"))
         if self.method not in METHODS and not self.method.endswith(".safetensors"):

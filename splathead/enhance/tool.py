@@ -17,10 +17,11 @@ from splathead.enhance.clock import Clock
 from splathead.enhance.depth_input import DEPTH_OPTIONS, enhance_depth, read_depth
 from splathead.enhance.device_choice import Devices, prepare_network
 from splathead.enhance.enlarge import method_network, method_weights
+from splathead.enhance.flags import errors_with_flags
 from splathead.enhance.front_only import head_views
 from splathead.enhance.head import Head, fit_capture, head_from_photo, read_head
 from splathead.enhance.mesh import JUMP_MM, depth_mesh, find_holes, fused_mesh, mesh_before
-from splathead.enhance.options import EnhanceOptions
+from splathead.enhance.options import AXES, EnhanceOptions
 from splathead.enhance.sampling import Sampling
 from splathead.enhance.views import FROM_FULL, EnhancedView, prepare_rasteriser
 from splathead.enhance.workers import import_mesh_modules, in_workers
@@ -47,9 +48,7 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
     _check_files(options)
     _check_target(out, path)
     kind, reason = _kind(path, options)
-    misplaced = options.given(*DEPTH_OPTIONS) if kind != "depth" else options.given("watertight", "views", "up", "front")
-    if misplaced:
-        raise ValueError(f"--{misplaced[0]} does not go with {path}, which is {kind} ({reason})")
+    _check_options(options, kind, f"{path}, which is {kind} ({reason})")
     devices = Devices.of(options, kind)
     about_method = _check_method(options, kind)
     if kind != "depth":
@@ -57,8 +56,7 @@ def enhance(path: Path, out: Path, options: EnhanceOptions | None = None) -> dic
         prepare_rasteriser(options, devices.raster)
         prepare(_import_modules)  # while the views are made
     report_lines([f"{path.name}: {kind} ({reason})", *about_method])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+    with _folder_beside(out) as temporary:
         folder, clock = Path(temporary, "result"), Clock()
         folder.mkdir()
         make = _of_depth if kind == "depth" else _of_head
@@ -79,6 +77,25 @@ def _import_modules() -> None:
 
     import_mesh_modules()
     import matplotlib.colors  # noqa: F401  for the report
+
+
+def _folder_beside(out: Path) -> tempfile.TemporaryDirectory:
+    """A temporary folder on the disk of ``out``, which need not exist. OSError that names ``out`` where none can be made."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent)
+    except OSError as error:
+        raise OSError(f"--out {out}: nothing can be written in {out.parent} ({error.strerror}), expected another") from error
+
+
+def _check_options(options: EnhanceOptions, kind: str, what: str) -> None:
+    """Options must go with an input of this kind; ``what``: the input, as an error says it."""
+    misplaced = options.given(*DEPTH_OPTIONS) if kind != "depth" else options.given("watertight", "views", "up", "front")
+    if misplaced:
+        remedy = "; a depth map is no JPEG and has one channel, or colours that are all grey" if kind == "photo" else ""
+        raise ValueError(f"--{misplaced[0]} does not go with {what}{remedy}")
+    if kind != "capture" and options.front not in AXES:
+        raise ValueError(f"--front {options.front!r}, expected one of {', '.join(AXES)}; only captures have views to name")
 
 
 def _check_files(options: EnhanceOptions) -> None:
@@ -127,9 +144,8 @@ def _kind(path: Path, options: EnhanceOptions) -> tuple[str, str]:
 
 def _of_head(path: Path, kind: str, options: EnhanceOptions, work: Path, clock: Clock) -> Result:
     jobs = options.jobs or core_count()
-    with clock.step("read" if kind == "splats" else kind):
+    with clock.step("read" if kind == "splats" else kind), errors_with_flags(path):
         head = _load(path, kind, options, work)
-    report_lines(head.lines)
     with clock.step("views"):
         seen = head_views(head, options, jobs)
     with clock.step("mesh"):
@@ -153,7 +169,9 @@ def _only(results: Iterator) -> Any:
 
 def _load(path: Path, kind: str, options: EnhanceOptions, work: Path) -> Head:
     if kind == "splats":
-        return read_head(path, options)
+        head = read_head(path, options)
+        report_lines(head.lines)
+        return head
     work.mkdir()
     return fit_capture(path, options, work) if kind == "capture" else head_from_photo(path, options, work)
 

@@ -26,6 +26,7 @@ from splathead.result_view.pictures import (
     read_front,
 )
 from splathead.threads import thread_map
+from splathead.wording import counted
 
 REPORT_FACES = 60_000
 PICTURE_PX = 1024
@@ -100,7 +101,7 @@ def draw_meshes(name: str, unit: str, meshes: MeshPair) -> str:
 
 
 def _description(result: ResultFolder) -> str:
-    views = f", {len(result.views)} views" if result.views else ""
+    views = f", {counted(len(result.views), 'view')}" if result.views else ""
     nominal = "its size is a guess" if result.unit == "mm" else "its unit is unknown"
     size = "its size is known" if result.scale == "metric" else nominal
     return f"Made from {KIND_NAMES[result.kind]} by the method “{result.method}”{views}; {size}."
@@ -127,7 +128,7 @@ def _mesh_text(mesh: dict, unit: str) -> str:
     holes = int(mesh.get("holes") or 0)
     largest = mesh.get("largest_hole")
     size = f", the largest {float(largest):.3g} {unit} across" if holes and largest is not None else ""
-    return f"triangles; {holes or 'no'} hole{'s' * (holes != 1)}{size}"
+    return f"triangles; {counted(holes, 'hole') if holes else 'no holes'}{size}"
 
 
 def _front_section(result: ResultFolder, view: FrontView) -> str:
@@ -216,7 +217,7 @@ def files_section(result: ResultFolder) -> str:
             rows.append(f'<tr><th scope="row"><a href="{name}">{name}</a></th><td>{text}</td><td>{size}</td></tr>')
     others = len(list(result.path.glob("views/*.png")))
     if others:
-        about = f"enhanced depth of {others} views"
+        about = f"enhanced depth of {counted(others, 'view')}"
         rows.append(f'<tr><th scope="row">views/</th><td>{about}</td><td></td></tr>')
     return f'<div class="scroll"><table class="text"><tbody>{"".join(rows)}</tbody></table></div>'
 

@@ -29,10 +29,11 @@ from splathead.config import Config, SubjectsConfig
 from splathead.images import atomic_path, write_json, write_png
 from splathead.subjects import colmap
 from splathead.subjects.frames import FACELIFT_FRAME, HeadFrame, axis_name, axis_vector
-from splathead.subjects.importer import report_lines, subject_name
+from splathead.subjects.importer import subject_name
 from splathead.subjects.photos import Photo, load_photo
 from splathead.subjects.posed_views import TRANSFORMS_FILES, PosedCapture, read_opencv_cameras, read_transforms
 from splathead.subjects.visual_hull import foreground_share, initial_points
+from splathead.wording import counted
 
 RIG_HALF_EXTENT_MM = RIG_RADIUS_UNITS * MM_PER_UNIT * math.tan(math.radians(RIG_HFOV_DEG / 2))
 """Half the width that a camera of the rig sees at the head's distance: 226.6 mm."""
@@ -129,16 +130,15 @@ def capture_subject(folder: Path, out_dir: Path, config: Config) -> CaptureRepor
             "understood": [*lines, *note],
         },
     )  # fmt: skip
-    report_lines([*lines, *note])
     return CaptureReport(name, frame, [*lines, *note])
 
 
 def heldout_indices(views: int, heldout: int, where: Path) -> set[int]:
     """Indices of the held-out views, spread evenly over the capture."""
     if not 0 <= heldout <= views - MIN_FIT_VIEWS:
-        raise ValueError(
-            f"{where}: {views} views with {heldout} held out (subjects.heldout_views), expected at least {MIN_FIT_VIEWS} to fit"
-        )
+        found = f"{counted(views, 'view')} with {heldout} held out (subjects.heldout_views)"
+        least = MIN_FIT_VIEWS + max(heldout, 0)
+        raise ValueError(f"{where}: {found}, expected at least {MIN_FIT_VIEWS} to fit, so {least} photos or more")
     return {int((k + 0.5) * views / heldout) for k in range(heldout)}
 
 

@@ -123,9 +123,10 @@ def collect_subject(config: Config, plans: dict[str, SubjectPlan], model_path: P
     plan, settings = plans[name], config.subjects
     if settings.source == "capture":
         from splathead.subjects.capture import capture_subject
+        from splathead.subjects.importer import report_lines
 
         assert plan.path is not None
-        capture_subject(plan.path, out_dir, config)
+        report_lines(capture_subject(plan.path, out_dir, config).lines)
         return
     cameras = subject_cameras(
         plan.label.seed, fit_views=settings.fit_views, heldout_views=settings.heldout_views, fit_size=settings.fit_size,

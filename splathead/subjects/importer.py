@@ -120,11 +120,7 @@ def report_lines(lines: list[str]) -> None:
 def understand_frame(gaussians: Gaussians, is_facelift: bool, settings: ReconstructConfig) -> tuple[HeadFrame, list[str]]:
     """The file's frame from its layout, its extent and the ``import_*`` settings, with a line for each decision."""
     lines = []
-    default = FACELIFT_FRAME if is_facelift else HeadFrame(axis_vector("y"), axis_vector("z"), np.zeros(3), 1.0)
-    up, front = (
-        default_axis if choice == "auto" else axis_vector(choice)
-        for choice, default_axis in ((settings.import_up, default.up), (settings.import_front, default.front))
-    )
+    up, front = _axes(is_facelift, settings.import_up, settings.import_front)
     chosen = "auto" in (settings.import_up, settings.import_front)
     if chosen:
         lines.append(f"axes: {'the layout is FaceLift' if is_facelift else 'assumed'} (set import_up, import_front to change)")
@@ -146,6 +142,20 @@ def understand_frame(gaussians: Gaussians, is_facelift: bool, settings: Reconstr
     lines.append("centre: the file's origin" if inside or is_facelift else "centre: the middle of the visible Gaussians")
     origin = np.zeros(3) if inside or is_facelift else (low + high) / 2
     return dataclasses.replace(frame, origin=origin, mm_per_unit=unit_mm), lines
+
+
+def _axes(is_facelift: bool, up: str, front: str) -> tuple[np.ndarray, np.ndarray]:
+    """The directions [3] up and out of the face. Where the one that is left open would be parallel to the one that is set,
+    it is that of the other common layout: z up goes with -y to the front, and so on."""
+    layouts = (FACELIFT_FRAME, HeadFrame(axis_vector("y"), axis_vector("z"), np.zeros(3), 1.0))
+    usual, other = layouts if is_facelift else layouts[::-1]
+    if up == "auto":
+        set_front = usual.front if front == "auto" else axis_vector(front)
+        return (usual.up if abs(set_front @ usual.up) < 1 else other.up), set_front
+    set_up = axis_vector(up)
+    if front == "auto":
+        return set_up, (usual.front if abs(set_up @ usual.front) < 1 else other.front)
+    return set_up, axis_vector(front)
 
 
 def visible_extent(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray]:
