@@ -40,13 +40,13 @@ def run() -> None:
     argv = cli.join_negative_axes(sys.argv[1:])
     arguments = tyro.cli(Arguments, args=argv, description=__doc__, use_underscores=True)
     jobs = arguments.options.jobs or cli.core_count()
-    with cli.quick_imports():
-        if arguments.input.exists():
-            start_workers(jobs)
-        from splathead.enhance.tool import enhance
-        from splathead.result_view.folder import unit_label
-
     try:
+        with cli.quick_imports():
+            if arguments.input.exists():
+                start_workers(jobs)
+            from splathead.enhance.tool import enhance
+            from splathead.result_view.folder import unit_label
+
         record = enhance(arguments.input, arguments.out, arguments.options)
     finally:
         stop_workers(jobs)

@@ -178,6 +178,7 @@ def main(function: Callable[[], None]) -> None:
         print(reached, file=sys.stderr)
         sys.exit(TIME_LIMIT_EXIT)
     except KeyboardInterrupt:
+        logging.disable()  # libraries that say what they did when the program ends
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED_EXIT)
     except (ConfigError, ValueError, OSError, RuntimeError, ImportError, KeyError) as error:

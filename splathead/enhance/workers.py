@@ -20,27 +20,29 @@ def in_workers(calls: list[tuple[Callable, tuple, dict]], jobs: int) -> Iterator
     """Begin ``calls`` (made by :func:`joblib.delayed`); their results in order. With one job they run here, when asked for."""
     # a process that keeps 300 MB after a large mesh is replaced, as if it leaked; what that says alarms, and nothing is lost
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
-    # an interrupted call says so itself
-    warnings.filterwarnings("ignore", ".* tasks which were still being processed by the workers have been cancelled", UserWarning)
+    # who interrupts a call knows it
+    for said in (".* tasks which were still being processed by the workers have been", "A generator produced by joblib"):
+        warnings.filterwarnings("ignore", said, UserWarning)
     # joblib would pass large arrays as read-only files: compiled loops take those for another type, fast_simplification refuses
     return Parallel(n_jobs=min(jobs, WORKERS), return_as="generator", batch_size=1, max_nbytes=None)(calls)
 
 
 def start_workers(jobs: int) -> None:
-    """Begin to start the processes, with their imports, beside other work; with one job there are none."""
+    """Begin to start the processes, with their imports, beside other work; with one job there are none. For the main thread."""
     if jobs > 1:
-        prepare(lambda: list(in_workers([delayed(_start)()] * WORKERS, jobs)))
+        # Ctrl-C reaches them, too, and each would print a traceback; what is ignored here they ignore from their first moment
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            started = in_workers([delayed(import_modules)()] * WORKERS, jobs)
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        prepare(list, started)
 
 
 def stop_workers(jobs: int) -> None:
     """End the processes at once: a call that failed would wait until they have imported everything."""
     if jobs > 1:
         get_reusable_executor(reuse=True).shutdown(kill_workers=True)
-
-
-def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the first one ends the others
-    import_modules()
 
 
 def import_modules() -> None:
