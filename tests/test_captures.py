@@ -25,10 +25,12 @@ from splathead.subjects.capture import (
     map_cameras,
     read_capture,
 )
+from splathead.subjects.collect import SubjectPlan, collect_subject
 from splathead.subjects.frames import FACELIFT_FRAME, HeadFrame, axis_vector
 from splathead.subjects.photos import load_photo, undistort
 from splathead.subjects.posed_views import PosedView, view_names
 from splathead.subjects.visual_hull import carve
+from splathead.subjects.writer import SubjectLabel
 
 SIZE, VIEWS = 48, 10
 BALL_MM = 100.0  # radius of the ball that stands for a head
@@ -297,6 +299,8 @@ def test_map_cameras_stay_where_the_capture_looks_from():
 
 def test_heldout_views_are_spread(tmp_path):
     assert heldout_indices(32, 4, tmp_path) == {4, 12, 20, 28} and heldout_indices(5, 0, tmp_path) == set()
+    with pytest.raises(ValueError, match=r"1 view with 4 held out \(subjects.heldout_views\), .* 3 to fit, so 7 photos or more"):
+        heldout_indices(1, 4, tmp_path)
     with pytest.raises(ValueError, match="5 views with 4 held out"):
         heldout_indices(5, 4, tmp_path)
 
@@ -377,6 +381,15 @@ def test_without_masks_all_is_foreground_and_said(tmp_path):
     assert (read_png(tmp_path / "out" / "images" / "view_00.png", channels=4, bits=8)[..., 3] == 255).all()
     points = np.load(tmp_path / "out" / "points.npz")["points"]
     assert len(points) == 500 and np.linalg.norm(points, axis=1).min() < 60  # a volume, not a surface
+
+
+def test_stage_01_says_once_what_it_understood(tmp_path, capsys):
+    write_opencv(tmp_path / "ball", rig(count=6))
+    plans = {"ball": SubjectPlan(SubjectLabel("ball", "ball", "capture", "test", 0, "nominal"), tmp_path / "ball")}
+    config = ball_config()
+    config.subjects.source, config.subjects.capture_front = "capture", "auto"
+    collect_subject(config, plans, None, "ball", tmp_path / "out")
+    assert capsys.readouterr().out.count("set capture_front to change") == 1
 
 
 def test_carving_keeps_the_ball_and_little_else():

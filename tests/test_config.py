@@ -1,3 +1,6 @@
+import logging
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,43 @@ def test_flags_override_their_section_and_hyphen_equals_underscore():
     assert (train.batch_size, train.grad_accum, train.epochs, train.amp, run.config.seed) == (3, 5, 7, True, 3)
     again = cli.parse("Train.", "train", [], ["--config", quick, "--batch_size=9", "--no-amp", "--max-subjects", "2"])
     assert again.config.train.batch_size == 9 and not again.config.train.amp and again.max_subjects == 2
+
+
+@pytest.mark.parametrize("flag", ["--capture-front", "--capture_front"])
+def test_a_negative_axis_is_a_value_and_no_flag(flag):
+    arguments = ["--config", str(REPOSITORY / "configs" / "quick.yaml"), flag, "-y", "--capture_up=-z"]
+    settings = cli.parse("Collect.", "subjects", [], arguments).config.subjects
+    assert (settings.capture_front, settings.capture_up) == ("-y", "-z")
+    assert cli.join_negative_axes(["-z", "--", "-x", "--up", "-y", "-z", "--a=b", "-x"]) == [
+        "-z", "--", "-x", "--up=-y", "-z", "--a=b", "-x",
+    ]  # fmt: skip
+
+
+def test_ctrl_c_is_one_line(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        cli.main(interrupted)
+    logging.disable(logging.NOTSET)
+    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+def test_termination_is_an_exit_even_where_exceptions_are_ignored():
+    class Ending:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        cli.exit_on_termination()
+        with pytest.raises(SystemExit) as caught:
+            Ending()
+            time.sleep(5)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # a second one does not end the tidying up
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 143
 
 
 def test_bad_flag_values_are_refused():

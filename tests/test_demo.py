@@ -128,6 +128,8 @@ def test_uploads_are_refused_before_they_are_received(demo):
         assert ask(demo, "POST", f"/jobs?name={name}", b"x", **OWN)[0] == 415
     for query in ("&near=nan", "&near=-1", "&near=x", "&near=1e999", "&out=1"):
         assert ask(demo, "POST", f"/jobs?name=a.ply{query}", b"x", **OWN)[0] == 400
+    too_large = ask(demo, "POST", "/jobs?name=a.ply", None, **OWN, **{"Content-Length": str(2**20 + 2**17)})[1]
+    assert too_large.strip() == "a file of 1.2 MiB, expected at most 0.1 MiB"
     assert ask(demo, "POST", "/other?name=a.ply", b"x", **OWN)[0] == 404
     assert sorted(folders(demo)) == sorted(before)
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +21,7 @@ import trimesh
 from analytic_surfaces import HEAD_AXES_MM, ellipsoid_depth, ellipsoid_mesh
 from conftest import REPOSITORY
 from scipy.spatial.transform import Rotation
+from test_captures import rig, write_opencv
 from test_facelift import FAKE_INFERENCE
 
 from splathead.cameras import orbit_camera
@@ -26,7 +30,7 @@ from splathead.depth_files import save_depth_exr
 from splathead.enhance import EnhanceOptions, enhance
 from splathead.enhance import views as views_module
 from splathead.enhance.depth_input import read_depth
-from splathead.enhance.head import Head
+from splathead.enhance.head import Head, fit_capture
 from splathead.enhance.mesh import closed, depth_mesh, find_holes, is_watertight
 from splathead.enhance.views import enhance_views, view_cameras
 from splathead.fusion import DepthView, FusedMesh, load_mesh, view_choice
@@ -321,6 +325,8 @@ def test_results_are_replaced_and_other_folders_are_not_touched(splats, tmp_path
     ("options", "message"),
     [
         ({"near": 1.0}, "--near does not go with"),
+        ({"front": "view_02"}, "--front 'view_02', expected one of auto, x, y.*; only captures have views to name"),
+        ({"up": "z", "front": "-z"}, "^--up z and --front -z are parallel"),
         ({"kind": "depth"}, r"my_head\.ply"),
         ({"method": "nothing.safetensors"}, "--method nothing.safetensors: no such file"),
         ({"method": "bilinear", "resolution": 1000}, "--resolution 1000, expected a multiple of 64"),
@@ -353,6 +359,43 @@ def test_the_script_ends_with_one_sentence_for_a_broken_file(tmp_path):
     done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and "broken.ply" in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_the_script_takes_negative_axes(tmp_path):
+    (tmp_path / "broken.ply").write_bytes(b"ply\nformat binary_little_endian 1.0\n")
+    command = [sys.executable, str(REPOSITORY / "scripts" / "20_enhance_head.py"), str(tmp_path / "broken.ply"), "--jobs", "1"]
+    axes = ["--up", "-z", "--front", "-y", "--out", str(tmp_path / "out")]
+    done = subprocess.run([*command, *axes], capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("error: ") and "broken.ply" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_script_that_is_ended_leaves_nothing(splats, tmp_path, number, code):
+    command = [sys.executable, str(REPOSITORY / "scripts" / "20_enhance_head.py"), str(splats), "--out", str(tmp_path / "out")]
+    options = ["--method", "splat_surface", "--backend", "cpu", "--jobs", "2"]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while not list(tmp_path.glob(".out-*")) and process.poll() is None:
+            time.sleep(0.05)
+        # as a terminal does for Ctrl-C, and kill for one process
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == code and "Traceback" not in said and not list(tmp_path.iterdir())
+    assert said.endswith("interrupted\n") or number == signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # no worker is left
+
+
+def test_processes_beside_the_first_one_ignore_ctrl_c():
+    """A terminal sends it to all of them, and each printed a traceback."""
+    code = """if __name__ == "__main__":
+    import signal
+    from joblib import delayed
+    from splathead.enhance import workers
+    workers.start_workers(2)
+    (handler,) = workers.in_workers([delayed(signal.getsignal)(signal.SIGINT)], 2)
+    assert handler == signal.SIG_IGN and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    workers.stop_workers(2)"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
 
 
 def test_views_of_the_inside_are_left_out_of_the_mesh_and_no_others(tmp_path):
@@ -430,7 +473,7 @@ def test_a_depth_maps_mesh_keeps_the_neck_behind_the_chin_and_no_specks():
     ("content", "options", "message"),
     [
         ("noise", {"scale_mm": 1.0}, r"a\.npy: no surface to mesh: nowhere does the depth .* by at most 4 mm; .* --scale_mm"),
-        ("codes", {"far": 2.0, "scale_mm": 1000.0}, r"a\.npy: no scale: uint8 codes say no distance, expected near and far"),
+        ("codes", {"far": 2.0, "scale_mm": 1000.0}, r"a\.npy: no scale: uint8 codes say no distance, expected --near and --far"),
     ],
 )
 def test_a_depth_map_that_cannot_be_one_is_named(tmp_path, content, options, message):
@@ -440,6 +483,110 @@ def test_a_depth_map_that_cannot_be_one_is_named(tmp_path, content, options, mes
     with pytest.raises(ValueError, match=message):
         enhance(tmp_path / "a.npy", tmp_path / "out", options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("stored", "options", "message"),
+    [
+        ("codes", {}, "no scale: uint16 codes say no distance, expected --near and --far, --values depth with --scale_mm, or the"),
+        ("codes", {"values": "inverse", "scale_mm": 1.0}, "no --near and --far: inverse values say no distance"),
+        ("codes", {"values": "depth"}, r"no scale for uint16 values .*, expected the length of one step \(--scale_mm\)"),
+        ("codes", {"near": 2.0, "far": 1.0}, "--near 2.0 and --far 1.0, expected 0 < --near < --far, finite"),
+        ("codes", {"near": 1.0, "far": 2.0, "hfov": None}, "no field of view, expected --hfov"),
+        ("codes", {"near": 1.0, "far": 2.0, "hfov": 300.0}, "--hfov 300.0, expected 1 to 170 degrees"),
+        ("codes", {"values": "disparity"}, "^--values 'disparity', expected one of depth, normalised, inverse"),
+        ("floats", {"near": 1.0}, r"--near or --far given for float32 values .* say so \(--values normalised\)"),
+        ("floats", {"white_is_near": True}, "--white_is_near given for .*, expected --values normalised or --values inverse with"),
+        ("nan", {}, r"expected finite values \(name those of 'no surface' in --no_surface\)"),
+        ("nan", {"no_surface": (math.nan, 1.0)}, r"no pixel with a surface: all are nan or 1.0 \(--no_surface\)"),
+        ("own", {"near": 1.0, "scale_mm": 1.0}, r"its sidecar near\.json says .*, but --near, --hfov, --scale_mm were given"),
+        ("own", {"values": "depth", "scale_mm": 1.0}, "but --hfov, --values, --scale_mm were given, expected one or the other"),
+    ],
+)
+def test_errors_about_a_depth_map_name_flags(tmp_path, stored, options, message):
+    """They named what the library takes: "expected hfov", "values='depth' with a scale"."""
+    codes = np.arange(256, dtype=np.uint16).reshape(16, 16) + 1
+    path = tmp_path / ("near.png" if stored == "own" else "near.npy")
+    if stored == "own":
+        save_depth_png(path, DepthMap.of_float(np.float32(codes), codes > 0, orbit_camera(0.0, 0.0, 16), "near"))
+    else:
+        np.save(path, {"codes": codes, "floats": np.float32(codes), "nan": np.where(codes > 1, np.nan, 1.0)}[stored])
+    with pytest.raises(ValueError, match=message) as caught:
+        read_depth(path, EnhanceOptions(**{"hfov": 50.0, **options}))
+    if not message.startswith("^"):
+        assert str(caught.value).startswith(f"{path}: ")  # in which "near" is no setting
+
+
+def test_floats_have_no_steps_and_a_range_that_is_hardly_used_is_noticed(tmp_path):
+    truth = ellipsoid_depth(orbit_camera(0.0, 0.0, 64))
+    mask = truth > 0
+    disparity = np.where(mask, 1 / np.maximum(truth, 1), 0)  # in 1/mm, which is not what from 0 to 1 means
+    np.save(tmp_path / "disparity.npy", np.float32(disparity))
+    np.save(tmp_path / "codes.npy", np.uint16(1e4 * disparity))
+    np.save(tmp_path / "good.npy", np.float32(np.where(mask, (truth - 300) / 600, 0)))
+    save_depth_exr(tmp_path / "own.exr", DepthMap.of_float(truth, mask, orbit_camera(0.0, 0.0, 64), "own"))
+    ends = {"near": 300.0, "far": 900.0, "hfov": 50.0}
+    found = {}
+    for name, options in (
+        ("disparity.npy", {"values": "inverse", "scale_mm": 10.0, **ends}), ("codes.npy", {"values": "inverse", **ends}),
+        ("good.npy", {"values": "normalised", "white_is_near": True, **ends}), ("own.exr", {}),
+    ):  # fmt: skip
+        found[name] = "\n".join(read_depth(tmp_path / name, EnhanceOptions(**options))[1])
+    flat = "NOTE: all depth lies within 1 % of --near to --far, between which "
+    turned = "; where large is near, set --white_is_near"
+    assert f"{flat}floats run from 0 to 1{turned}" in found["disparity.npy"]
+    assert f"{flat}integers run over all that their type has{turned}" in found["codes.npy"]
+    assert flat not in found["good.npy"] and flat not in found["own.exr"]
+    for name, lines in found.items():
+        assert ("a step of the code" in lines and "16-bit code" in lines) == (name == "codes.npy")
+        assert ("pixels, float depth, " in lines) == (name != "codes.npy")
+
+
+def test_depth_options_with_a_photo_say_what_depth_looks_like(tmp_path):
+    write_png(tmp_path / "photo.png", np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8))
+    with pytest.raises(ValueError, match="--near does not go with .*, which is photo .*; a depth map is no JPEG and has one ch"):
+        enhance(tmp_path / "photo.png", tmp_path / "out", EnhanceOptions(near=1.0))
+
+
+def test_where_nothing_can_be_written_is_one_sentence(splats, tmp_path, monkeypatch):
+    monkeypatch.setattr("splathead.enhance.tool.read_head", lambda *_: pytest.fail("the head was read"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"^--out .*out: nothing can be written in .*file \(.*\), expected another folder$"):
+        enhance(splats, tmp_path / "file" / "out", EnhanceOptions(**SPLATS))
+
+
+def fit_without_fitting(folder: Path, work: Path, options: EnhanceOptions, psnr: float) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "splathead.reconstruction.fit_subject",
+            lambda _config, _item, target: save_gaussians_ply(target / "gaussians.ply", splatted_ellipsoid(100)),
+        )
+        patch.setattr("splathead.reconstruction.held_out_scores", lambda *_, **__: {"one": {"psnr": psnr}})
+        return fit_capture(folder, options, work).lines
+
+
+def test_a_capture_is_explained_once_with_flags_and_a_bad_fit_is_noted(tmp_path, capsys):
+    write_opencv(tmp_path / "ball", rig(count=8))
+    lines = fit_without_fitting(tmp_path / "ball", tmp_path / "good", EnhanceOptions(), 20.1)
+    assert lines[-1] == "fitted: 100 Gaussians, 20.1 dB on 1 view that the fit did not see"
+    printed = capsys.readouterr().out
+    assert all(printed.count(line) == 1 for line in lines) and "(set --front to change)" in printed
+    assert "capture_" not in printed
+    (note,) = fit_without_fitting(tmp_path / "ball", tmp_path / "bad", EnhanceOptions(), 19.9)[-1:]
+    assert note.startswith("NOTE: the fit is bad (below 20 dB)") and "cameras" in note and "alpha or a mask" in note
+    assert note in capsys.readouterr().out
+
+
+def test_the_front_of_a_capture_may_be_a_view(tmp_path):
+    write_opencv(tmp_path / "ball", rig(count=8))
+    lines = fit_without_fitting(tmp_path / "ball", tmp_path / "named", EnhanceOptions(front="view_02"), 30.0)
+    assert "front: view_02, as set" in lines
+    with pytest.raises(ValueError, match=r"^--front: axis 'nose', expected one of x, .*, or the name of a view \(view_00, "):
+        enhance(tmp_path / "ball", tmp_path / "out", EnhanceOptions(front="nose"))
+    (tmp_path / "few").mkdir()
+    write_opencv(tmp_path / "few", rig(count=3))
+    with pytest.raises(ValueError, match=r"few: 3 views with 4 held out, expected at least 3 to fit, so 7 photos or more"):
+        enhance(tmp_path / "few", tmp_path / "out", EnhanceOptions())
 
 
 def test_units_of_a_depth_map_are_millimetres_where_their_size_is_given(tmp_path):

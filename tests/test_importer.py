@@ -12,11 +12,11 @@ import splat_writers
 import torch
 
 from splathead.cameras import camera_yaw_elevation, load_cameras
-from splathead.config import Config
+from splathead.config import Config, ReconstructConfig
 from splathead.gaussians import Gaussians
 from splathead.ply import load_gaussians_ply, save_gaussians_ply
-from splathead.subjects.frames import HeadFrame, axis_vector
-from splathead.subjects.importer import find_splats, import_subject
+from splathead.subjects.frames import HeadFrame, axis_name, axis_vector
+from splathead.subjects.importer import find_splats, import_subject, understand_frame
 
 
 def splat_head(scale: float = 1.0, up: str = "y", front: str = "z", shift=(0.0, 0.0, 0.0)) -> Gaussians:
@@ -77,6 +77,20 @@ def test_import_with_other_axes(tmp_path):
         assert not any("WARNING" in line for line in report.lines)
     _, gaussians = do_import(tmp_path, splat_head(), mm_per_unit=500.0)
     np.testing.assert_allclose(nose_of(gaussians), [0, 0, 55], atol=2)
+
+
+@pytest.mark.parametrize(
+    ("is_facelift", "up", "front", "expected"),
+    [
+        (False, "z", "auto", ("z", "-y")), (False, "-z", "auto", ("-z", "-y")), (False, "auto", "-y", ("z", "-y")),
+        (False, "x", "auto", ("x", "z")), (False, "auto", "x", ("y", "x")), (True, "y", "auto", ("y", "z")),
+        (True, "auto", "-z", ("y", "-z")), (True, "x", "auto", ("x", "-y")), (True, "auto", "y", ("z", "y")),
+    ],
+)  # fmt: skip
+def test_the_axis_that_is_left_open_is_never_parallel_to_the_other(is_facelift, up, front, expected):
+    frame, lines = understand_frame(splat_head(), is_facelift, ReconstructConfig(import_up=up, import_front=front))
+    assert (axis_name(frame.up), axis_name(frame.front)) == expected
+    assert any("set import_up, import_front to change" in line for line in lines)
 
 
 def test_import_warns_when_left_right_is_not_symmetric(tmp_path):

@@ -152,6 +152,16 @@ def test_folders(tmp_path, gaussians):
     refuse(tmp_path, "3 images without cameras")
     save_gaussians_ply(tmp_path / "me.ply", gaussians)
     refuse(tmp_path, r"a folder of splat files \(me.ply \.\.\.\), of which one must be given")
+    with pytest.raises(ValueError, match=r"a result folder of .*, expected one of .* can be an input \(splats.ply or depth.png\)"):
+        made = tmp_path / "made"
+        made.mkdir()
+        for name in ("result.json", "mesh.ply", "splats.ply", "depth.png"):
+            (made / name).write_text("{}")
+        detect(made)
+    refuse_one = tmp_path / "one"
+    (refuse_one / "images").mkdir(parents=True)
+    iio.imwrite(refuse_one / "images" / "0.png", colours())
+    refuse(refuse_one, "1 image without cameras")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "transforms.json").write_text(json.dumps({}))
     refuse(tmp_path, "a folder of captures .*sub")

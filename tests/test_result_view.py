@@ -305,7 +305,8 @@ def test_a_sheet_has_a_row_for_each_result(out, tmp_path):
 def test_the_script_writes_the_sheet(out, tmp_path):
     picture = tmp_path / "heads.png"
     command = [sys.executable, str(REPOSITORY / "scripts" / "23_picture.py"), str(out), "--out", str(picture)]
-    subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.stdout.endswith("heads.png: 1 row\n")
     assert np.array_equal(read_png(picture, channels=3, bits=8), results_sheet([out]))
     command[-1] = str(tmp_path / "heads.jpg")
     wrong = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)

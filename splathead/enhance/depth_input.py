@@ -76,7 +76,8 @@ def _notes(depth_map: DepthMap, options: EnhanceOptions) -> list[str]:
         notes.append("NOTE: the middle lies behind the outline, as if inside out: should --white_is_near be set, or left out?")
     if _flat(depth_map, options):
         run = "floats run from 0 to 1" if depth_map.floats else "integers run over all that their type has"
-        notes.append(f"NOTE: all depth lies within 1 % of --near to --far, between which {run}; large is near: --white_is_near")
+        turned = "" if options.white_is_near else "; where large is near, set --white_is_near"
+        notes.append(f"NOTE: all depth lies within 1 % of --near to --far, between which {run}{turned}")
     return notes
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 PIPELINE = (
     (r"(?:\b(?:reconstruct|subjects)\.)?\b(?:import|capture)_(up|front)\b", r"--\1"),
     (r"(?:\b(?:reconstruct|subjects)\.)?\b(?:import|capture)_mm_per_unit\b", "--scale_mm"),
+    (r"^up (.+) and front (.+) are parallel", r"--up \1 and --front \2 are parallel"),
     (r" \((?:reconstruct|subjects)\.\w+\)", ""),
 )
 """Patterns of the pipeline's settings and the tool's flags; settings without a flag are left out"""

@@ -85,7 +85,7 @@ def _folder_beside(out: Path) -> tempfile.TemporaryDirectory:
         out.parent.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent)
     except OSError as error:
-        raise OSError(f"--out {out}: nothing can be written in {out.parent} ({error.strerror}), expected another") from error
+        raise OSError(f"--out {out}: nothing can be written in {out.parent} ({error.strerror}), expected another folder") from error
 
 
 def _check_options(options: EnhanceOptions, kind: str, what: str) -> None:
