@@ -152,7 +152,7 @@ def test_folders(tmp_path, gaussians):
     refuse(tmp_path, "3 images without cameras")
     save_gaussians_ply(tmp_path / "me.ply", gaussians)
     refuse(tmp_path, r"a folder of splat files \(me.ply \.\.\.\), of which one must be given")
-    with pytest.raises(ValueError, match=r"a result folder of .*, expected one of .* can be an input \(splats.ply or depth.png\)"):
+    with pytest.raises(ValueError, match=r"a result folder of .* that can be an input \(splats.ply or depth.png\)"):
         made = tmp_path / "made"
         made.mkdir()
         for name in ("result.json", "mesh.ply", "splats.ply", "depth.png"):

@@ -150,6 +150,17 @@ def test_a_depth_only_result_has_a_report_too(out, tmp_path):
     assert '<section id="meshes">' not in page and "data-slider>" not in page and '<section id="front">' in page
 
 
+def test_one_view_is_no_views(out, tmp_path):
+    folder = make_result(tmp_path / "out", size=96)
+    change_json(folder, views=[{"name": "front", "yaw_deg": 0.0}])
+    (folder / "views").mkdir(exist_ok=True)
+    for path in folder.glob("views/*.png"):
+        path.unlink()
+    shutil.copy(folder / "depth.png", folder / "views" / "front.png")
+    page = write_report(folder).read_text()
+    assert ", 1 view; its size" in page and "enhanced depth of 1 view<" in page
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"schema": 2}, "schema 2, expected 1"), ({"kind": "video"}, "kind 'video', expected one of splats"),
     ({"unit": "m"}, "unit 'm', expected one of mm, scene"), ({"seconds": {"fuse": -1}}, "expected a number from 0"),

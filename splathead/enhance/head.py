@@ -55,7 +55,7 @@ def read_head(path: Path, options: EnhanceOptions) -> Head:
     low, high = visible_extent(moved)
     size = "x".join(f"{side:.0f}" for side in high - low)
     lines = [
-        f"{counted(len(moved), 'Gaussian')}, harmonics of degree {moved.sh_degree}; format: {loaded.layout}", *loaded.notes,
+        f"{len(moved):,} Gaussians, harmonics of degree {moved.sh_degree}; format: {loaded.layout}", *loaded.notes,
         frame.describe(), *lines, f"size of most of what is visible: {size} mm ({'metric' if metric else 'nominal'} scale)",
     ]  # fmt: skip
     lines = [with_flags(line) for line in lines] + _oddities(high - low)
@@ -105,7 +105,7 @@ def fit_capture(path: Path, options: EnhanceOptions, work: Path) -> Head:
 def _fit_lines(count: int, psnr: list[float]) -> list[str]:
     """How good a capture's fit is by its PSNR in dB on the held-out views, and a note where it is bad."""
     mean = float(np.mean(psnr))
-    lines = [f"fitted: {counted(count, 'Gaussian')}, {mean:.1f} dB on {counted(len(psnr), 'view')} that the fit did not see"]
+    lines = [f"fitted: {count:,} Gaussians, {mean:.1f} dB on {counted(len(psnr), 'view')} that the fit did not see"]
     if mean < POOR_FIT_DB:
         what = "are the cameras right, and has every photo alpha or a mask, so that the background is left out?"
         lines.append(f"NOTE: the fit is bad (below {POOR_FIT_DB:.0f} dB), and so is all that follows: {what}")

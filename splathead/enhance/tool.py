@@ -85,7 +85,8 @@ def _folder_beside(out: Path) -> tempfile.TemporaryDirectory:
         out.parent.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent)
     except OSError as error:
-        raise OSError(f"--out {out}: nothing can be written in {out.parent} ({error.strerror}), expected another folder") from error
+        where = f"nothing can be written in {out.parent} ({error.strerror})"
+        raise OSError(f"--out {out}: {where}, expected another folder") from error
 
 
 def _check_options(options: EnhanceOptions, kind: str, what: str) -> None:

@@ -27,7 +27,6 @@ from splathead.maps.render_subject import render_maps
 from splathead.models.splat_surface import SplatMaps, SplatSurfaceSettings, outlier_weight, splat_confidence, splat_surface
 from splathead.subjects.importer import visible_extent
 from splathead.threads import prepare
-from splathead.wording import counted
 
 DIRECTIONS = (
     (0, 0), (40, 10), (-40, 10), (85, 0), (-85, 0), (135, 15), (-135, 15), (180, 10), (20, -20), (-20, -20), (0, 45),
@@ -133,8 +132,7 @@ def enhance_views(
         found = list(tqdm(found, total=len(cameras), desc=f"enhance{where}", unit="view", dynamic_ncols=True))
     views, removed = [view for view, _ in found], sum(dropped for _, dropped in found)
     share = removed / max(1, sum(int(view.before.mask.sum()) for view in views))
-    pixels = f"{counted(removed, 'pixel')} ({100 * share:.2g} % of the head's)"
-    return views, [f"floaters and specks removed from the views{where}: {pixels}"]
+    return views, [f"floaters and specks removed from the views{where}: {removed:,} pixels ({100 * share:.2g} % of the head's)"]
 
 
 def _networks_at_once(options: EnhanceOptions, device: torch.device) -> int:
