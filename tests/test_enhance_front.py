@@ -79,7 +79,7 @@ def cast_depth(mesh: FusedMesh, camera: Camera) -> tuple[np.ndarray, np.ndarray]
 @pytest.mark.parametrize("role", ["mesh.ply", "mesh_before.ply"])
 def test_views_near_the_front_cover_more_of_the_true_surface(filled, front_alone, role):
     alone, with_fan = coverage(front_alone, role), coverage(filled, role)
-    assert alone < 0.5 and with_fan > 0.8
+    assert alone < 0.6 and with_fan > 0.85
 
 
 def test_what_the_front_sees_stays_where_it_was(filled, front_alone):

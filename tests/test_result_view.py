@@ -21,7 +21,7 @@ from conftest import REPOSITORY
 from result_folders import OFFSET_MM, head_gaussians, make_result
 
 from splathead.cameras import orbit_camera
-from splathead.fusion import load_mesh
+from splathead.fusion import FusedMesh, load_mesh
 from splathead.images import load_depth_png, read_png
 from splathead.maps.normals import normals_from_depth
 from splathead.result_view import open_result, write_report
@@ -219,6 +219,17 @@ def test_turntable_shows_the_mesh_and_the_splats_turning(out, tmp_path):
     hit = ray_mesh.ray.intersects_any(np.broadcast_to(camera.position, rays.shape), rays).reshape(96, 96)
     drawn = frames[1][:, :96].min(axis=2) < high - 10
     assert (hit == drawn).mean() > 0.98
+
+
+def test_the_film_shows_the_whole_head_beside_a_part_of_its_mesh(out, tmp_path):
+    """The mesh of one view is its front: framed by it alone the Gaussians were cut off."""
+    pytest.importorskip("imageio_ffmpeg")
+    mesh = load_mesh(out / "mesh.ply")
+    small = FusedMesh(mesh.vertices * np.float32(0.3), mesh.faces)
+    _, frames = read_video(turntable(small, tmp_path / "t.mp4", head_gaussians(), options=TurntableOptions(frames=4, size=96)))
+    for frame in frames:
+        pane = frame[:, 100:]  # beside the border, which compression blurs
+        assert all(edge.min() > 241 - 25 for edge in (pane[:3], pane[-3:], pane[:, :3], pane[:, -3:]))
 
 
 def test_the_film_is_drawn_by_the_backend_that_was_asked_for(out, tmp_path, monkeypatch):

@@ -15,15 +15,16 @@ from splathead.result_view.report import small_mesh
 from splathead.subjects.base import vertex_normals
 
 VOXEL_MM = 0.8
-"""Two pixels of the default views"""
+"""Two pixels of the default views; where a pixel is larger, voxels have its size"""
 TRUNCATION_VOXELS = 6.0
 """Views of one fit disagree by some millimetres; a narrower band would keep both surfaces"""
-JUMP_MM = 4.0
-"""Depth difference of neighbouring pixels that separates surfaces"""
+JUMP_MM, JUMP_PIXELS = 4.0, 4.5
+"""Depth difference of neighbouring pixels that separates surfaces: the larger of both. Where pixels are large a slanted surface
+would come apart otherwise"""
 COLOUR_TOLERANCE_VOXELS = 3.0
 """A view colours a vertex that lies so near the depth it saw"""
-SPECK_SHARE = 0.01
-"""Pieces of a depth map's mesh with fewer of its faces are left out"""
+SPECK_SHARE = 0.002
+"""Pieces of the mesh of a single view with fewer of its faces are left out: an ear beside a cheek is a piece of its own"""
 MOST_CUT = 0.01
 """Share of the faces of a closed mesh that its repair may cost without a word"""
 
@@ -38,10 +39,15 @@ class Holes:
 
 
 def fused_mesh(views: Sequence[DepthView], faces: int, *, watertight: bool = False) -> tuple[FusedMesh, list[str]]:
-    """One coloured component of at most ``faces`` faces out of the views' depth, and lines on what was dropped."""
-    volume = fuse_views(views, voxel=VOXEL_MM, truncation_voxels=TRUNCATION_VOXELS, jump=JUMP_MM)
+    """A coloured mesh of at most ``faces`` faces out of the views' depth, and lines on what was dropped.
+
+    One component; of a single view, which does not see how its parts hang together, all but specks.
+    """
+    pixel = _pixel_size(views[0])
+    jump = max(JUMP_MM, JUMP_PIXELS * pixel)
+    volume = fuse_views(views, voxel=max(VOXEL_MM, pixel), truncation_voxels=TRUNCATION_VOXELS, jump=jump)
     surface = extract_surface(volume)
-    head = largest_component(surface)
+    head = largest_component(surface) if len(views) > 1 else large_components(surface, SPECK_SHARE)
     dropped = len(surface.faces) - len(head.faces)
     lines = [f"detached pieces removed from the mesh: {dropped:,} of {len(surface.faces):,} faces"]
     if watertight:
@@ -58,8 +64,13 @@ def fused_mesh(views: Sequence[DepthView], faces: int, *, watertight: bool = Fal
         mesh = whole
         if not is_watertight(mesh):
             lines.append("NOTE: the mesh could not be closed everywhere, or touches itself along an edge: it is not watertight")
-    mesh.colours = vertex_colours(mesh.vertices, views, tolerance=COLOUR_TOLERANCE_VOXELS * volume.voxel, jump=JUMP_MM)
+    mesh.colours = vertex_colours(mesh.vertices, views, tolerance=COLOUR_TOLERANCE_VOXELS * volume.voxel, jump=jump)
     return mesh, lines
+
+
+def _pixel_size(view: DepthView) -> float:
+    """Side of a pixel on the surface, in the world's unit."""
+    return float(np.median(view.depth[view.mask])) / view.camera.fx
 
 
 def mesh_before(views: Sequence[DepthView], faces: int) -> tuple[FusedMesh, FusedMesh]:

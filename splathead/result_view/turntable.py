@@ -59,7 +59,7 @@ def turntable(
     """Write an MP4 of ``mesh`` turning once around +Y, as lit clay; beside it ``splats`` (same frame and unit)
     where they are given, rasterised by ``backend``. Returns ``path``."""
     options = options or TurntableOptions()
-    cameras = turntable_cameras(mesh.vertices, options)
+    cameras = turntable_cameras(_points_in_view(mesh, splats), options)
     panes = [mesh_frames(mesh, cameras)]
     with ThreadPoolExecutor(GPU_FRAMES if splats is not None and splats.means.is_cuda else core_count()) as pool:
         if splats is not None:  # begun at once: the mesh takes a while
@@ -67,6 +67,18 @@ def turntable(
         with atomic_path(Path(path)) as temporary:
             write_video(temporary, (np.concatenate(row, axis=1) for row in zip(*panes)), options.fps)
     return Path(path)
+
+
+def _points_in_view(mesh: FusedMesh, splats: Gaussians | None) -> np.ndarray:
+    """Points [N, 3] that all frames show: the mesh, and most of the Gaussians, as a mesh of one view is a part of the head."""
+    from splathead.subjects.importer import visible_extent
+
+    if splats is None:
+        return mesh.vertices
+    centres = splats.to("cpu")
+    low, high = visible_extent(centres)
+    points = centres.means.numpy()
+    return np.concatenate([mesh.vertices, points[((points >= low) & (points <= high)).all(axis=1)]])
 
 
 def turntable_cameras(vertices: np.ndarray, options: TurntableOptions) -> list[Camera]:
