@@ -390,11 +390,17 @@ def test_the_script_takes_negative_axes(tmp_path):
     assert done.stderr.startswith("error: ") and "broken.ply" in done.stderr
 
 
+def hear_ctrl_c() -> None:
+    """In a new process, before its program: what a shell starts in the background ignores it, the tests themselves perhaps."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_script_that_is_ended_leaves_nothing(splats, tmp_path, number, code):
     command = [sys.executable, str(REPOSITORY / "scripts" / "20_enhance_head.py"), str(splats), "--out", str(tmp_path / "out")]
     options = ["--method", "splat_surface", "--backend", "cpu", "--jobs", "2"]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    about = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True, "preexec_fn": hear_ctrl_c}
+    with subprocess.Popen([*command, *options], **about) as process:
         while not list(tmp_path.glob(".out-*/result")) and process.poll() is None:
             time.sleep(0.05)
         # as a terminal does for Ctrl-C, and kill for one process
@@ -414,7 +420,7 @@ def test_processes_beside_the_first_one_ignore_ctrl_c():
     (handler,) = workers.in_workers([delayed(signal.getsignal)(signal.SIGINT)], 2)
     assert handler == signal.SIG_IGN and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     workers.stop_workers(2)"""
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, preexec_fn=hear_ctrl_c).returncode == 0
 
 
 def test_views_of_the_inside_are_left_out_of_the_mesh_and_no_others(tmp_path):
