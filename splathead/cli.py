@@ -35,10 +35,10 @@ class ScriptRun:
     max_subjects: int
 
 
-# flags of the published study's scripts that name a nested field of ours
 NEGATIVE_AXES = ("-x", "-y", "-z")
 INTERRUPTED_EXIT, TERMINATED_EXIT = 130, 143
 """What shells report for Ctrl-C and SIGTERM"""
+# flags of the published study's scripts that name a nested field of ours
 ALIASES = {"--model": "--model.name", "--base_ch": "--model.base_ch", "--lr": "--learning_rate"}
 
 

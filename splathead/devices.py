@@ -44,11 +44,9 @@ MPS_FOLDER = "/tmp/nvidia-mps"
 
 
 def mps_advice(setting: str, jobs: int) -> str:
-    """What to do where ``jobs`` processes share the GPUs and would take turns on them; empty where nothing is to be done.
-
-    The 400 fits of a study took 506 s on two H200 without the service (eval/LOG.md, 2026-11-29).
-    """
-    if jobs <= gpu_count(setting) or not gpu_count(setting):
+    """What to do where ``jobs`` processes share the GPUs and would take turns on them, which costs time (eval/LOG.md,
+    2026-11-29); empty where nothing is to be done."""
+    if not 0 < gpu_count(setting) < jobs:
         return ""
     if Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", MPS_FOLDER), "control").exists():
         return ""

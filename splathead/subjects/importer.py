@@ -148,14 +148,11 @@ def _axes(is_facelift: bool, up: str, front: str) -> tuple[np.ndarray, np.ndarra
     """The directions [3] up and out of the face. Where the one that is left open would be parallel to the one that is set,
     it is that of the other common layout: z up goes with -y to the front, and so on."""
     layouts = (FACELIFT_FRAME, HeadFrame(axis_vector("y"), axis_vector("z"), np.zeros(3), 1.0))
-    usual, other = layouts if is_facelift else layouts[::-1]
-    if up == "auto":
-        set_front = usual.front if front == "auto" else axis_vector(front)
-        return (usual.up if abs(set_front @ usual.up) < 1 else other.up), set_front
-    set_up = axis_vector(up)
-    if front == "auto":
-        return set_up, (usual.front if abs(set_up @ usual.front) < 1 else other.front)
-    return set_up, axis_vector(front)
+    for usual in layouts if is_facelift else layouts[::-1]:
+        found = usual.up if up == "auto" else axis_vector(up), usual.front if front == "auto" else axis_vector(front)
+        if abs(found[0] @ found[1]) < 1:
+            break
+    return found
 
 
 def visible_extent(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray]:
