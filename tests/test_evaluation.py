@@ -397,12 +397,12 @@ def test_tracks_follow_the_input(scratch):
     ("name", "rivals"),
     [
         ("splathead", {"srresnet", "unet", "unet_long", "unet_longest"}),
-        ("splathead_guided", {"unet_guided", "unet", "splathead"}),  # and itself without guides
+        ("splathead_guided", {"unet_guided", "unet_guided_longest", "unet", "splathead"}),  # and itself without guides
         ("splathead_norgb", {"splathead", "splathead_long", "unet"}),
         ("splathead_norgb_guided", {"splathead_guided", "unet", "splathead_norgb"}),
         ("splathead_long", {"splathead", "unet", "unet_long"}),
         ("splathead_longest", {"splathead", "splathead_long", "unet", "unet_longest"}),  # by the same number of steps
-        ("splathead_longest_guided", {"splathead_guided", "unet", "splathead_longest"}),
+        ("splathead_longest_guided", {"splathead_guided", "unet", "splathead_longest", "unet_guided_longest"}),
         ("splathead_mix", {"splathead", "splathead_long", "splathead_longest", "unet"}),  # the last differs in its data alone
         ("splathead_mix_guided", {"splathead_guided", "splathead_longest_guided", "splathead_mix", "unet"}),
         ("splathead_fits_guided", {"splathead_guided", "splathead_longest_guided", "splathead_mix_guided", "unet"}),
@@ -423,9 +423,10 @@ def test_tracks_follow_the_input(scratch):
 def test_ours_is_paired_with_the_networks_of_its_track_and_its_variants_with_it(name, rivals):
     names = ["bilinear", "srresnet", "unet", "unet_guided", "splathead", "splathead_norgb", "splathead_long", "unet_long"]
     names += ["splathead_guided", "splathead_norgb_guided", "splathead_longest", "splathead_longest_guided", "unet_longest"]
+    names += ["unet_guided_longest"]
     names += ["splathead_mix", "splathead_mix_guided", "splathead_fits_guided"]
     names += ["splathead_mix_longer", "splathead_mix_longer_guided"]
-    methods = {n: Method(n, n, "8bit", "surface", 0, guided=n.endswith("_guided")) for n in names}
+    methods = {n: Method(n, n, "8bit", "surface", 0, guided="_guided" in n) for n in names}
     found = {reference for reference, _ in _references(methods[name], list(methods.values()))}
     assert found - {"bilinear"} == rivals and ("bilinear" in found) == (name != "bilinear")
 

@@ -44,6 +44,7 @@ METHOD_LABELS = {
     "sgnet": "SGNet",
     "dornet_nyu": "DORNet-T, zero-shot",
     "unet_guided": "UNet + guides",
+    "unet_guided_longest": "UNet + guides, 10,000 steps",
     "unet_shape": "UNet, our loss",
     "unet_guided_shape": "UNet + guides, our loss",
     "splathead_depth": "SplatHead, depth only",

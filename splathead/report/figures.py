@@ -34,7 +34,8 @@ METHOD_COLOURS = {
     "variational": "#8B5A2B", "edsr": "#7a5195", "edsr_icnr": "#7a5195", "srresnet": "#ef5675", "srresnet_icnr": "#ef5675",
     "swinir": "#2f9c95", "swinir_plain": "#2f9c95", "unet": "#0072B2", "unet_normals": "#0072B2", "unet_long": "#0072B2",
     "unet_longest": "#0072B2", "unet_epochs": "#0072B2", "sgnet": "#b59f00", "dornet_nyu": "#222222",
-    "splat_surface": "#003f5c", "unet_guided": "#0072B2", "unet_shape": "#0072B2", "unet_guided_shape": "#00406b",
+    "splat_surface": "#003f5c", "unet_guided": "#0072B2", "unet_guided_longest": "#0072B2", "unet_shape": "#0072B2",
+    "unet_guided_shape": "#00406b",
     "splathead": "#009E73", "splathead_guided": "#009E73", "splathead_depth": "#66c2a5",
     "splathead_mix": "#005f45", "splathead_mix_guided": "#005f45", "splathead_code_range": "#a6761d",
     "splathead_code_range_guided": "#a6761d", "splathead_bicubic": "#7f7f00", "splathead_bicubic_guided": "#7f7f00",
@@ -46,8 +47,8 @@ METHOD_COLOURS = {
 }  # fmt: skip
 LINE_STYLES = {
     "raw_splat": "--", CEILING: ":", "edsr_icnr": "--", "srresnet_icnr": "--", "swinir_plain": "--", "unet_normals": "--",
-    "unet_long": "-.", "unet_longest": ":", "unet_epochs": "--", "dornet_nyu": "-.", "unet_guided": ":", "unet_shape": "-.",
-    "unet_guided_shape": ":", "splathead_guided": "--", "splathead_depth": "-.",
+    "unet_long": "-.", "unet_longest": ":", "unet_epochs": "--", "dornet_nyu": "-.", "unet_guided": ":",
+    "unet_guided_longest": ":", "unet_shape": "-.", "unet_guided_shape": ":", "splathead_guided": "--", "splathead_depth": "-.",
     "splathead_mix": "-.", "splathead_mix_guided": ":",
     "splathead_code_range_guided": "--", "splathead_bicubic_guided": "--", "splathead_norgb_guided": "--",
     "splathead_fits_guided": "--", "splathead_long_guided": "--", "splathead_longest_guided": "--",
