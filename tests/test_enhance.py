@@ -31,7 +31,7 @@ from splathead.depth_files import save_depth_exr
 from splathead.enhance import EnhanceOptions, enhance
 from splathead.enhance import views as views_module
 from splathead.enhance.depth_input import read_depth
-from splathead.enhance.head import Head, fit_capture
+from splathead.enhance.head import Head, fit_capture, read_head
 from splathead.enhance.mesh import closed, depth_mesh, find_holes, fused_mesh, is_watertight
 from splathead.enhance.views import enhance_views, view_cameras
 from splathead.fusion import DepthView, FusedMesh, load_mesh, view_choice
@@ -215,6 +215,19 @@ def test_a_map_read_inside_out_is_noticed(tmp_path, white_is_near):
     notes = {name: [line for line in read_depth(tmp_path / name, options)[1] if "inside out" in line]
              for name in ("near_is_dark.png", "near_is_white.png")}  # fmt: skip
     assert bool(notes["near_is_dark.png"]) == white_is_near and bool(notes["near_is_white.png"]) != white_is_near
+
+
+@pytest.mark.parametrize("broken", [400, 401])
+def test_a_head_may_have_a_few_diverged_gaussians(tmp_path, broken):
+    gaussians = splatted_ellipsoid()
+    gaussians.means[:broken, 0] = math.nan
+    save_gaussians_ply(tmp_path / "head.ply", gaussians)
+    if broken > len(gaussians) / 100:
+        with pytest.raises(ValueError, match=r"NaN or infinity in x y z for 401 of 40000 Gaussians .*expected finite values"):
+            read_head(tmp_path / "head.ply", EnhanceOptions())
+        return
+    head = read_head(tmp_path / "head.ply", EnhanceOptions())
+    assert len(head.gaussians) == 39_600 and any("400 of 40000 Gaussians" in line and "left out" in line for line in head.lines)
 
 
 def test_cameras_stand_back_for_what_is_larger_than_a_head():

@@ -392,6 +392,29 @@ def test_transparent_ones_and_harmonics_are_left_out(tmp_path, kind):
         load_splats(path, min_opacity=1.0)
 
 
+def test_a_few_broken_gaussians_are_left_out_where_that_is_asked_for_and_named(tmp_path):
+    g, path = head_like(degree=1), tmp_path / "a.ply"
+    g.opacity_logits.clamp_(-4, 4)
+    g.means[5, 1], g.sh[5, 2], g.quaternions[41] = np.nan, np.inf, 0.0  # 5 has two faults
+    hidden = 7
+    g.opacity_logits[hidden] = -9.0
+    save_gaussians_ply(path, g)
+    with pytest.raises(ValueError, match=r"a.ply: NaN or infinity in x y z for 1 of 600 Gaussians \(first at index 5\)"):
+        read_splat_file(path, LoadOptions(max_broken=1.9 / 600))
+    loaded = read_splat_file(path, LoadOptions(max_broken=2 / 600, min_opacity=0.001))
+    kept = torch.tensor([i for i in range(600) if i not in (5, 41, hidden)])
+    for name in ("means", "log_scales", "quaternions", "opacity_logits", "sh"):
+        assert torch.equal(getattr(loaded.gaussians, name), getattr(g, name)[kept])
+    assert loaded.notes == (
+        "NaN or infinity in x y z for 1 of 600 Gaussians (first at index 5), left out",
+        "NaN or infinity in f_dc_* f_rest_* for 1 of 600 Gaussians (first at index 5), left out",
+        "rot_* is all zero for 1 of 600 Gaussians (first at index 41), left out",
+        "1 of 600 Gaussians are below opacity 0.001, left out",
+    )
+    with pytest.raises(ValueError, match=r"max_broken 1.0, expected a number in \[0, 1\)"):
+        LoadOptions(max_broken=1.0)
+
+
 def test_leaving_out_what_is_invisible_changes_no_pixel(tmp_path):
     g = head_like(400, degree=1)
     g.means *= 0.1

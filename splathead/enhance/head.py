@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from splathead.wording import counted
 MANY_GAUSSIANS = 500_000
 """Larger files are read without view-dependent colour: a quarter of the memory, and a mesh has one colour a point anyway."""
 INVISIBLE_OPACITY = 1 / 255
+MAX_BROKEN = 0.01
+"""Share of Gaussians with NaN or infinity up to which a file is damaged but a head: diverged ones, which no viewer draws"""
 CAPTURE_PX = 512
 """Longer side of the pictures of a capture in its fit"""
 POOR_FIT_DB = 20.0
@@ -45,9 +47,10 @@ class Head:
 
 def read_head(path: Path, options: EnhanceOptions) -> Head:
     """The head of a splat file. Errors: those of :func:`splathead.splat_files.load_splats`."""
-    loaded = read_splat_file(path, LoadOptions(ReconstructConfig().max_gaussians, INVISIBLE_OPACITY))
+    wanted = LoadOptions(ReconstructConfig().max_gaussians, INVISIBLE_OPACITY, max_broken=MAX_BROKEN)
+    loaded = read_splat_file(path, wanted)
     if len(loaded.gaussians) > MANY_GAUSSIANS:
-        loaded = read_splat_file(path, LoadOptions(ReconstructConfig().max_gaussians, INVISIBLE_OPACITY, max_sh_degree=0))
+        loaded = read_splat_file(path, replace(wanted, max_sh_degree=0))
     settings = ReconstructConfig(import_up=options.up, import_front=options.front, import_mm_per_unit=options.scale_mm)
     frame, lines = understand_frame(loaded.gaussians, loaded.is_facelift, settings)
     metric = bool(options.scale_mm) or loaded.gaussians.unit == "mm"

@@ -32,17 +32,21 @@ class LoadOptions:
 
     ``min_opacity``: Gaussians below it are left out; up to 1/255 (``raster.interface.ALPHA_MIN``) that changes no
     rendered pixel. ``max_sh_degree``: higher bands of the harmonics are left out, 0 keeps the mean colour only.
+    ``max_broken``: the largest share of rows that may be no Gaussian (NaN, infinity, no rotation), which are left out.
     """
 
     max_gaussians: int = MAX_GAUSSIANS
     min_opacity: float = 0.0
     max_sh_degree: int = MAX_SH_DEGREE
+    max_broken: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_opacity < 1:
             raise ValueError(f"min_opacity {self.min_opacity}, expected a number in [0, 1)")
         if not 0 <= self.max_sh_degree <= MAX_SH_DEGREE:
             raise ValueError(f"max_sh_degree {self.max_sh_degree}, expected 0 to {MAX_SH_DEGREE}")
+        if not 0 <= self.max_broken < 1:
+            raise ValueError(f"max_broken {self.max_broken}, expected a number in [0, 1)")
 
     def check_count(self, count: int) -> None:
         """ValueError unless a file may hold ``count`` Gaussians."""
@@ -84,7 +88,7 @@ class GaussianBuilder:
         }  # fmt: skip
         # pages that are never written to are never resident: rows that are left out cost nothing
         self._arrays = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
-        self._read, self._kept, self._faults = 0, 0, {}
+        self._read, self._kept, self._broken, self._faults = 0, 0, 0, {}
 
     def add(
         self, means: np.ndarray, log_scales: np.ndarray, quaternions: np.ndarray, opacity_logits: np.ndarray, sh: np.ndarray
@@ -96,47 +100,54 @@ class GaussianBuilder:
         }  # fmt: skip
         with np.errstate(over="ignore"):  # a double beyond float32 becomes infinity, which is a fault
             columns = {name: np.asarray(column, np.float32) for name, column in columns.items()}
-        self._check(columns)
-        keep = slice(None)
+        broken = self._check(columns)
+        keep = ~broken if broken.any() else slice(None)
         if self.options.min_opacity > 0:
             limit = math.log(self.options.min_opacity / (1 - self.options.min_opacity))
-            keep = ~(columns["opacity_logits"] < limit)
+            keep = ~broken & ~(columns["opacity_logits"] < limit)
         for name, column in columns.items():
             kept = column[keep]
             self._arrays[name][self._kept : self._kept + len(kept)] = kept
         self._read, self._kept = self._read + len(opacity_logits), self._kept + len(kept)
+        self._broken += int(broken.sum())
 
-    def _check(self, columns: dict[str, np.ndarray]) -> None:
+    def _check(self, columns: dict[str, np.ndarray]) -> np.ndarray:
+        """Which rows are no Gaussian, bool [n]."""
+        broken = np.zeros(len(columns["opacity_logits"]), bool)
         names = {
             "means": "x y z", "log_scales": "scale_*", "quaternions": "rot_*", "opacity_logits": "opacity",
             "sh": "f_dc_* f_rest_*",
         }  # fmt: skip
         for attribute, properties in names.items():
-            self._note(np.isfinite(columns[attribute]), f"NaN or infinity in {properties}", "finite values")
+            self._note(broken, np.isfinite(columns[attribute]), f"NaN or infinity in {properties}", "finite values")
         good = ~(columns["log_scales"] > _MAX_LOG_SCALE)
-        self._note(good, "scale_* overflows exp()", "the natural logarithm of a standard deviation")
-        self._note(columns["quaternions"].any(axis=1), "rot_* is all zero", "a quaternion w x y z")
+        self._note(broken, good, "scale_* overflows exp()", "the natural logarithm of a standard deviation")
+        self._note(broken, columns["quaternions"].any(axis=1), "rot_* is all zero", "a quaternion w x y z")
+        return broken
 
-    def _note(self, good: np.ndarray, found: str, expected: str) -> None:
+    def _note(self, broken: np.ndarray, good: np.ndarray, found: str, expected: str) -> None:
         fault = self._faults.setdefault(found, _Fault(expected))
         if good.all():
             return
         bad = ~good.reshape(len(good), -1).all(axis=1)
+        broken |= bad
         if not fault.count:
             fault.first = self._read + int(np.flatnonzero(bad)[0])
         fault.count += int(bad.sum())
 
     def finish(self, layout: str, unit: str = "scene", notes: tuple[str, ...] = ()) -> SplatFile:
-        """The Gaussians and what was left out. ValueError when a row was no Gaussian, or when all were too transparent."""
+        """The Gaussians and what was left out. ValueError when too many rows were no Gaussian, or all too transparent."""
         for found, fault in self._faults.items():
+            where = f"{found} for {fault.count} of {self._read} Gaussians (first at index {fault.first})"
+            if self._broken > self.options.max_broken * self._read and fault.count:
+                raise ValueError(f"{where}, expected {fault.expected}")
             if fault.count:
-                where = f"for {fault.count} of {self._read} Gaussians (first at index {fault.first})"
-                raise ValueError(f"{found} {where}, expected {fault.expected}")
-        limit = f"below opacity {self.options.min_opacity:.6g}"
+                notes += (f"{where}, left out",)
+        limit, whole = f"below opacity {self.options.min_opacity:.6g}", self._read - self._broken
         if not self._kept:
-            raise ValueError(f"all {self._read} Gaussians are {limit}, expected visible ones")
-        if self._kept < self._read:
-            notes += (f"{self._read - self._kept} of {self._read} Gaussians are {limit}, left out",)
+            raise ValueError(f"all {whole} Gaussians are {limit}, expected visible ones")
+        if self._kept < whole:
+            notes += (f"{whole - self._kept} of {self._read} Gaussians are {limit}, left out",)
         if self.sh_degree < self._file_degree:
             notes += (f"spherical harmonics of degree {self._file_degree}, cut to {self.sh_degree}",)
         tensors = {name: torch.from_numpy(array[: self._kept]) for name, array in self._arrays.items()}
