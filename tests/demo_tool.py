@@ -18,4 +18,4 @@ def enhance(path: Path, out: Path, options: dict) -> None:
         os._exit(9)
     from result_folders import make_result
 
-    make_result(out, size=96, name=path.name, understood=tuple(f"{key} = {value:g}" for key, value in options.items()))
+    make_result(out, size=96, name=path.name, understood=tuple(f"{key} = {value}" for key, value in options.items()))

@@ -68,11 +68,15 @@ def folders(server: Server) -> list[Path]:
 def test_a_file_becomes_a_report(demo):
     status, page = ask(demo, "GET", "/")
     assert status == 200 and "demo.js" not in page and 'data-limit="100000"' in page and "connect-src 'self'" in page
-    key = upload(demo, "my%20head.ply", b"good", "&near=100&hfov=50")
+    key = upload(demo, "my%20head.ply", b"good", "&near=100&hfov=50&up=-z")
     state = finished(demo, key)
     assert state["state"] == "done" and state["name"] == "my_head.ply" and state["seconds"] > 0
     status, report = ask(demo, "GET", f"/jobs/{key}/report.html")
-    assert status == 200 and "my_head.ply, enhanced" in report and "near = 100" in report and "hfov = 50" in report
+    assert (
+        status == 200
+        and "my_head.ply, enhanced" in report
+        and all(option in report for option in ("near = 100", "hfov = 50", "up = -z"))
+    )
     assert ask(demo, "GET", f"/jobs/{key}/mesh.glb")[0] == 200
     for path in ("../my_head.ply", "%2e%2e/my_head.ply", "my_head.ply", "/etc/passwd"):
         assert ask(demo, "GET", f"/jobs/{key}/{path}")[0] == 404
@@ -83,6 +87,7 @@ PROBE = """<script>
 window.onerror = (message) => { document.title = "ERROR " + message; };
 const input = document.querySelector("input[type=file]"), files = new DataTransfer();
 document.querySelector("input[name=near]").value = "12,5";
+document.querySelector("select[name=front]").value = "-y";
 files.items.add(new File(["CONTENT"], "my head.ply"));
 input.files = files.files;
 input.dispatchEvent(new Event("change"));
@@ -105,6 +110,10 @@ def test_the_page_works_in_a_browser(demo, tmp_path, monkeypatch, content, expec
     page = demo.site.page().replace("</body>", PROBE.replace("CONTENT", content))
     monkeypatch.setattr(demo.site, "page", lambda: page)
     assert re.fullmatch(expected, browse(demo.url, tmp_path))
+    if content == "good":
+        reports = [path.read_text() for path in demo.site.jobs.root.glob("*/out/report.html")]
+        (mine,) = (text for text in reports if "near = 12.5" in text)
+        assert "front = -y" in mine and "up = " not in mine
 
 
 def test_what_goes_wrong_is_said_and_leaves_nothing(demo):
@@ -153,6 +162,10 @@ def test_names_and_options():
         assert upload_name(name) == expected
     assert len(upload_name("x" * 500 + ".ply")) == 84
     assert parse_options({"near": "1.5", "scale_mm": "2"}) == {"near": 1.5, "scale_mm": 2.0}
+    assert parse_options({"up": "-z", "front": "auto"}) == {"up": "-z", "front": "auto"}
+    for wrong in ({"up": "w"}, {"front": "../x"}, {"near": "z"}, {"views": "3"}):
+        with pytest.raises(Refused, match=f"{next(iter(wrong))}.*expected"):
+            parse_options(wrong)
     with pytest.raises(Refused):
         upload_name("a.zip")
 

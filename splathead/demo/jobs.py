@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+Options = dict[str, float | str]
+"""What a visitor set of ``EnhanceOptions``"""
 Enhance = Callable[[Path, Path, dict], object]
 """``enhance(path, out, options)`` writes a result folder or raises; a function of a module, as a new process imports it"""
 USER_ERRORS = (ValueError, OSError, RuntimeError, ImportError, KeyError)
@@ -33,7 +35,7 @@ class Job:
     """with the upload and, once it is done, ``out``; removed when the job fails or is forgotten"""
     name: str
     """of the uploaded file"""
-    options: dict[str, float]
+    options: Options
     key: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     state: str = "waiting"
     """waiting, running, done or failed"""
@@ -163,7 +165,7 @@ class JobQueue:
             shutil.rmtree(job.folder, ignore_errors=True)
 
 
-def _child(enhance: Enhance, path: Path, out: Path, options: dict[str, float], sender) -> None:
+def _child(enhance: Enhance, path: Path, out: Path, options: Options, sender) -> None:
     """The process of one job: sends the error message, or an empty one."""
     os.setsid()  # so that the whole family can be stopped
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -194,7 +196,7 @@ def _kill_group(process: multiprocessing.Process) -> None:
     process.close()
 
 
-def enhance_with_tool(path: Path, out: Path, options: dict[str, float]) -> None:
+def enhance_with_tool(path: Path, out: Path, options: Options) -> None:
     """What ``scripts/20_enhance_head.py`` does, with only those options that the visitor gave."""
     from splathead.enhance import EnhanceOptions, enhance
 

@@ -11,15 +11,18 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from splathead.demo.jobs import Job, JobQueue, QueueFullError
+from splathead.demo.jobs import Job, JobQueue, Options, QueueFullError
+from splathead.enhance.options import AXES
 from splathead.report.shell import asset, page_text
 from splathead.result_view.folder import open_result
 from splathead.result_view.viewer_page import served_files
 from splathead.web import Handler, Refused
 
 SUFFIXES = (".ply", ".splat", ".spz", ".png", ".jpg", ".jpeg", ".exr", ".npy", ".tif", ".tiff")
-OPTIONS = ("near", "far", "hfov", "scale_mm")
-"""numbers that a visitor may give; all positive"""
+NUMBERS = ("near", "far", "hfov", "scale_mm")
+"""what a visitor may give as a positive number"""
+DIRECTIONS = ("up", "front")
+"""what a visitor may choose an axis for"""
 CHUNK_BYTES = 2**20
 WAIT_S = 1.0
 MAX_UPLOADS = 2
@@ -97,7 +100,7 @@ class DemoHandler(Handler):
             raise Refused(HTTPStatus.BAD_REQUEST, "an empty file")
         return int(text)
 
-    def _receive(self, jobs: JobQueue, name: str, options: dict[str, float], length: int) -> Job:
+    def _receive(self, jobs: JobQueue, name: str, options: Options, length: int) -> Job:
         """Write the request's body to a new folder, piece by piece and not more than it announced, and queue it."""
         folder = jobs.new_folder()
         try:
@@ -136,12 +139,17 @@ def upload_name(name: str) -> str:
     return f"{stem or 'upload'}{suffix}"
 
 
-def parse_options(texts: dict[str, str]) -> dict[str, float]:
-    """The numbers of :data:`OPTIONS` that were given; Refused for anything else."""
-    options = {}
+def parse_options(texts: dict[str, str]) -> Options:
+    """What was given of :data:`NUMBERS` and :data:`DIRECTIONS`; Refused for anything else."""
+    options: Options = {}
     for key, text in texts.items():
-        if key not in OPTIONS:
-            raise Refused(HTTPStatus.BAD_REQUEST, f"option {key[:20]!r}, expected one of {', '.join(OPTIONS)}")
+        if key in DIRECTIONS:
+            if text not in AXES:
+                raise Refused(HTTPStatus.BAD_REQUEST, f"{key} is {text[:20]!r}, expected one of {', '.join(AXES)}")
+            options[key] = text
+            continue
+        if key not in NUMBERS:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"option {key[:20]!r}, expected one of {', '.join(NUMBERS + DIRECTIONS)}")
         try:
             value = float(text)
         except ValueError:

@@ -7,7 +7,7 @@
   const say = (text, bad = false) => { status.textContent = text; status.classList.toggle("bad", bad); };
   const upload = (chosen) => new Promise((resolve, reject) => {
     const query = new URLSearchParams({ name: chosen.name });
-    for (const input of form.querySelectorAll("input[name]")) if (input.value.trim()) query.set(input.name, input.value.trim().replace(",", "."));
+    for (const input of form.querySelectorAll("[name]")) if (input.value.trim()) query.set(input.name, input.value.trim().replace(",", "."));
     const request = new XMLHttpRequest();
     request.open("POST", `jobs?${query}`);
     request.setRequestHeader("X-SplatHead", "1");
