@@ -11,6 +11,7 @@ import pytest
 from conftest import REPOSITORY
 
 from splathead.config import Config, load_config
+from splathead.enhance.views import DIRECTIONS
 from splathead.models import network_guides
 from splathead.subjects.collect import plan_subjects
 from splathead.subjects.importer import find_splats, import_subject
@@ -103,6 +104,23 @@ def test_the_published_schedule_runs_on_the_studys_heads():
     schedule = ("epochs", "batch_size", "grad_accum", "learning_rate", "weight_decay", "amp", "max_gpu_memory_gb")
     for key in ("model", "target", *schedule):
         assert getattr(train, key) == getattr(published.train, key), key
+
+
+def test_what_is_seen_from_all_around_is_the_studys_heads_and_the_training_that_of_what_ships():
+    paper, config = study_config("paper"), study_config("paper_around")
+    angles = {"map_yaws": config.subjects.map_yaws, "map_elevations": config.subjects.map_elevations}
+    assert replace(paper.subjects, **angles) == config.subjects and config.seed == paper.seed
+    for section in ("render", "pairs", "postprocess"):
+        assert getattr(config, section) == getattr(paper, section)
+    assert replace(config.reconstruct.fit, presets=paper.reconstruct.fit.presets) == paper.reconstruct.fit
+    assert config.reconstruct.fits == "runs/paper/02_reconstruct_gaussians"
+    (ships,) = (job for job in study_jobs(paper, Path("runs")) if job.method == "splathead_mix_longer")
+    train, expected = config.train, ships.config.train
+    same = {key: getattr(train, key) for key in ("method", "baselines", "multiview", "interval", "val_views", "fits")}
+    assert train == replace(expected, **same) and config.reconstruct.fit.presets == expected.fits
+    for yaw, elevation in DIRECTIONS[:8]:  # each view of the tool has one nearby
+        assert min(abs(yaw - other) for other in config.subjects.map_yaws) <= 15
+        assert min(abs(elevation - other) for other in config.subjects.map_elevations) <= 15
 
 
 def test_fits_of_the_scan_are_several_subjects_of_one_person(shared_data):

@@ -136,6 +136,25 @@ def test_rig_counts_names_and_coverage():
         assert abs(found[0] - yaw) <= 4 and abs(found[1]) <= 4 and camera.width == 1024
 
 
+def test_map_views_take_the_elevations_in_turn_and_change_nothing_else():
+    yaws, elevations = [-140.0, 0.0, 90.0], [0.0, 40.0, -20.0]
+    sizes = {"fit_views": 8, "heldout_views": 2, "fit_size": 64, "map_size": 64}
+    seen = {yaw: set() for yaw in yaws}
+    for seed in range(4, 7):
+        level = subject_cameras(seed, map_yaws_deg=yaws, **sizes)
+        tilted = subject_cameras(seed, map_yaws_deg=yaws, map_elevations_deg=elevations, **sizes)
+        for group in ("fit", "heldout"):
+            for one, other in zip(getattr(level, group), getattr(tilted, group), strict=True):
+                np.testing.assert_array_equal(one.world_to_cam, other.world_to_cam)
+        for k, (one, other) in enumerate(zip(level.maps, tilted.maps, strict=True)):
+            expected = elevations[(seed + k) % 3]
+            found = np.array(camera_yaw_elevation(other)) - camera_yaw_elevation(one)
+            np.testing.assert_allclose(found, [0, expected], atol=1e-9)  # the same jitter
+            assert other.name == one.name + (f"_el{expected:+03.0f}" if expected else "")
+            seen[yaws[k]].add(expected)
+    assert all(found == set(elevations) for found in seen.values())
+
+
 def test_heldout_views_are_not_fitted_and_seeds_differ():
     cameras = rig(0)
     fitted = np.array([camera.position for camera in cameras.fit])

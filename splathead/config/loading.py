@@ -16,6 +16,9 @@ from splathead.choices import BACKEND_MODULES
 from splathead.config.experiment import CONFIG_SCHEMA, Config
 from splathead.models import BASELINES, NETWORKS, NO_NETWORK
 
+MAX_ELEVATION_DEG = 80.0
+"""A camera right above or below a head has no yaw"""
+
 
 class ConfigError(ValueError):
     """A configuration file that cannot be used; the message names file, key and what is expected."""
@@ -130,6 +133,14 @@ def _check_maps(config: Config, source: str) -> None:
         raise ConfigError(
             f"{source}: render.lr_size: {render.lr_size}, expected a divisor of subjects.map_size {config.subjects.map_size}"
         )
+    subjects = config.subjects
+    if not subjects.map_elevations or not all(abs(elevation) <= MAX_ELEVATION_DEG for elevation in subjects.map_elevations):
+        limits = f"angles from {-MAX_ELEVATION_DEG:g} to {MAX_ELEVATION_DEG:g} degrees"
+        raise ConfigError(f"{source}: subjects.map_elevations: {subjects.map_elevations}, expected {limits}")
+    elsewhere = config.reconstruct.source != "fit" or subjects.source not in ("anny", "ict", "ict+anny", "scan")
+    if elsewhere and any(subjects.map_elevations):
+        found = f"{source}: subjects.map_elevations: {subjects.map_elevations}"
+        raise ConfigError(f"{found}, expected [0] for subjects that are neither generated nor scanned")
 
 
 def _check_training(config: Config, source: str) -> None:

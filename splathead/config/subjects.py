@@ -39,6 +39,9 @@ class SubjectsConfig:
     """side of the high-resolution maps, pixels"""
     map_yaws: list[float] = field(default_factory=lambda: [-40.0, -15.0, 15.0, 40.0])
     """yaw of each map view in degrees, jittered per subject"""
+    map_elevations: list[float] = field(default_factory=lambda: [0.0])
+    """anny, ict, scan: elevations of the map views in degrees; a subject's views have one after another, and each yaw has every
+    elevation from subject to subject"""
     hair_fraction: float = 0.4
     collar_fraction: float = 0.4
     init_points: int = 6000

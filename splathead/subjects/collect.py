@@ -130,7 +130,7 @@ def collect_subject(config: Config, plans: dict[str, SubjectPlan], model_path: P
         return
     cameras = subject_cameras(
         plan.label.seed, fit_views=settings.fit_views, heldout_views=settings.heldout_views, fit_size=settings.fit_size,
-        map_yaws_deg=settings.map_yaws, map_size=settings.map_size,
+        map_yaws_deg=settings.map_yaws, map_size=settings.map_size, map_elevations_deg=settings.map_elevations,
     )  # fmt: skip
     write_subject(out_dir, make_head(config, plan, model_path), cameras, plan.label, settings.init_points)
 

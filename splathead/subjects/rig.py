@@ -47,22 +47,34 @@ def heldout_cameras(count: int, size: int, rng: np.random.Generator) -> list[Cam
     return [orbit_camera(yaw, rng.uniform(-15, 15), size, name=f"heldout_{k:02d}") for k, yaw in enumerate(yaws)]
 
 
-def map_cameras(yaws_deg: Sequence[float], size: int, rng: np.random.Generator) -> list[Camera]:
-    """One map view for each yaw, jittered by up to 4 degrees in yaw and elevation; the name keeps the nominal yaw."""
+def map_cameras(angles_deg: Sequence[tuple[float, float]], size: int, rng: np.random.Generator) -> list[Camera]:
+    """One map view for each yaw and elevation, jittered by up to 4 degrees in both; the name keeps the nominal ones, but for an
+    elevation of 0."""
     cameras = []
-    for k, yaw in enumerate(yaws_deg):
+    for k, (yaw, elevation) in enumerate(angles_deg):
         jitter = rng.uniform(-1, 1, 2) * (_YAW_JITTER_DEG, _ELEVATION_JITTER_DEG)
-        cameras.append(orbit_camera(yaw + jitter[0], jitter[1], size, name=f"map_{k:02d}_yaw{yaw:+04.0f}"))
+        name = f"map_{k:02d}_yaw{yaw:+04.0f}" + (f"_el{elevation:+03.0f}" if elevation else "")
+        cameras.append(orbit_camera(yaw + jitter[0], elevation + jitter[1], size, name=name))
     return cameras
 
 
 def subject_cameras(
-    seed: int, *, fit_views: int, heldout_views: int, fit_size: int, map_yaws_deg: Sequence[float], map_size: int
+    seed: int,
+    *,
+    fit_views: int,
+    heldout_views: int,
+    fit_size: int,
+    map_yaws_deg: Sequence[float],
+    map_size: int,
+    map_elevations_deg: Sequence[float] = (0.0,),
 ) -> SubjectCameras:
-    """All cameras of one subject: FaceLift's six views first (fewer when ``fit_views`` < 6), then the capture rig."""
+    """All cameras of one subject: FaceLift's six views first (fewer when ``fit_views`` < 6), then the capture rig.
+
+    Map view k of seed s has elevation s + k of ``map_elevations_deg``, counted around.
+    """
     rng = np.random.default_rng([seed, 0xCA4])
     facelift = facelift_cameras(fit_size)[:fit_views]
     ring = capture_cameras(max(0, fit_views - len(facelift)), fit_size, rng)
-    return SubjectCameras(
-        facelift + ring, heldout_cameras(heldout_views, fit_size, rng), map_cameras(map_yaws_deg, map_size, rng)
-    )
+    heldout = heldout_cameras(heldout_views, fit_size, rng)
+    angles = [(yaw, map_elevations_deg[(seed + k) % len(map_elevations_deg)]) for k, yaw in enumerate(map_yaws_deg)]
+    return SubjectCameras(facelift + ring, heldout, map_cameras(angles, map_size, rng))
