@@ -29,13 +29,14 @@ from splathead.cameras import Camera, orbit_camera
 from splathead.config import Config
 from splathead.depth_files import save_depth_exr
 from splathead.enhance import EnhanceOptions, enhance
+from splathead.enhance import mesh as mesh_module
 from splathead.enhance import views as views_module
 from splathead.enhance.depth_input import read_depth
 from splathead.enhance.head import Head, fit_capture, read_head
 from splathead.enhance.mesh import closed, depth_mesh, find_holes, fused_mesh, is_watertight
 from splathead.enhance.views import enhance_views, view_cameras
 from splathead.fusion import DepthView, FusedMesh, load_mesh, view_choice
-from splathead.fusion.poisson import load_open3d
+from splathead.fusion.poisson import load_open3d, poisson_mesh
 from splathead.fusion.view_choice import choose_views, conflict_share, inside_share
 from splathead.gaussians import Gaussians
 from splathead.images import DepthEncoding, DepthMap, load_depth_png, save_depth_png, write_png
@@ -44,6 +45,7 @@ from splathead.metrics.surface import Surface
 from splathead.metrics.zones import ZoneSettings, compute_zones
 from splathead.ply import save_gaussians_ply
 from splathead.raster import RasterSettings
+from splathead.subjects.base import vertex_normals
 
 SMALL = {"resolution": 128, "views": 3, "faces": 3000, "jobs": 1, "backend": "cpu"}
 SPLATS = {**SMALL, "method": "splat_surface"}  # the network knows 256 pixels; a head of 32 it has never seen
@@ -286,6 +288,34 @@ def test_a_closed_mesh_where_open3d_can_be_loaded(splats, tmp_path):
     mesh = load_mesh(tmp_path / "out" / "mesh.ply")
     assert record["mesh"]["watertight"] and trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).is_watertight
     assert np.median(distance_to_ellipsoid(tmp_path / "out" / "mesh.ply")) < 3.0
+
+
+def test_a_neck_is_closed_flat_and_other_holes_are_not():
+    vertices, faces = ellipsoid_mesh(5)
+    heights = vertices[faces][:, :, 1]
+    neck = FusedMesh(np.float32(vertices), np.int32(faces[(heights > -70).all(axis=1)]))
+    rim = neck.vertices[np.unique(neck.faces)][:, 1].min()
+    points, normals = mesh_module._flat_ends(neck, 1.0)
+    assert len(points) > 5000 and np.abs(points[:, 1] - rim).max() < 6 and normals[:, 1].max() < -0.9  # the rim is ragged
+    side = FusedMesh(neck.vertices, np.int32(faces[(vertices[faces][:, :, 0] < 30).all(axis=1)]))  # as wide, but no end
+    small = FusedMesh(neck.vertices, np.int32(faces[(heights > heights.min() + 8).all(axis=1)]))
+    whole = FusedMesh(neck.vertices, np.int32(faces))
+    assert not any(len(mesh_module._flat_ends(mesh, 1.0)[0]) for mesh in (side, small, whole))
+
+
+def test_where_a_neck_ends_a_closed_mesh_does_not_bulge():
+    try:
+        load_open3d()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    vertices, faces = ellipsoid_mesh(5)
+    neck = FusedMesh(np.float32(vertices), np.int32(faces[(vertices[faces][:, :, 1] > -70).all(axis=1)]))
+    rim, normals = neck.vertices[np.unique(neck.faces)][:, 1].min(), vertex_normals(neck.vertices, neck.faces)
+    points, downward = mesh_module._flat_ends(neck, 1.0)
+    used = np.unique(neck.faces)
+    open_below = poisson_mesh(neck.vertices[used], normals[used], depth=7)
+    flat = poisson_mesh(np.concatenate([neck.vertices[used], points]), np.concatenate([normals[used], downward]), depth=7)
+    assert open_below.vertices[:, 1].min() < rim - 8 and flat.vertices[:, 1].min() > rim - 4
 
 
 def test_what_a_closed_mesh_makes_up_is_said_of_one_view_too(monkeypatch):

@@ -25,6 +25,8 @@ COLOUR_TOLERANCE_VOXELS = 3.0
 """A view colours a vertex that lies so near the depth it saw"""
 SPECK_SHARE = 0.002
 """Pieces of the mesh of a single view with fewer of its faces are left out: an ear beside a cheek is a piece of its own"""
+END_MM = 100.0
+"""Boundary loops at least so wide, wider than high, in the lower third of a mesh are where the splats end: a neck, shoulders"""
 MOST_CUT = 0.01
 """Share of the faces of a closed mesh that its repair may cost without a word"""
 
@@ -53,7 +55,10 @@ def fused_mesh(views: Sequence[DepthView], faces: int, *, watertight: bool = Fal
     if watertight:
         from splathead.fusion.poisson import poisson_mesh
 
-        head = capped(largest_component(poisson_mesh(head.vertices, vertex_normals(head.vertices, head.faces))))
+        points, normals = _flat_ends(head, max(VOXEL_MM, pixel))
+        oriented = vertex_normals(head.vertices, head.faces)
+        head = poisson_mesh(np.concatenate([head.vertices, points]), np.concatenate([oriented, normals]))
+        head = capped(largest_component(head))
         unseen = f"none of the {len(views)} views saw" if len(views) > 1 else "the one view did not see"
         lines.append(f"NOTE: closed by screened Poisson reconstruction: what {unseen} is made up")
     mesh = decimated(head, faces)
@@ -139,18 +144,50 @@ def find_holes(mesh: FusedMesh) -> Holes:
     return Holes(count, float(np.linalg.norm(high - low, axis=1).max()))
 
 
+def _flat_ends(mesh: FusedMesh, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Points [N, 3] about ``spacing`` apart, and outward normals, on flat cuts where the splats end (``END_MM``).
+
+    Without them a closing surface bulges out of a neck by a centimetre.
+    """
+    import trimesh
+
+    edges, label, vertices = _boundary(mesh)
+    points, normals = [np.zeros((0, 3))], [np.zeros((0, 3))]
+    for loop in range(int(label.max(initial=-1)) + 1):
+        if _is_end(mesh, mesh.vertices[vertices[label == loop]]):
+            cut = trimesh.Trimesh(*_fans(mesh, edges, label, vertices, [loop]), process=False)
+            points.append(trimesh.sample.sample_surface(cut, max(1, round(cut.area / spacing**2)), seed=0)[0])
+            outward = np.cross(*np.swapaxes(np.diff(cut.triangles, axis=1), 0, 1)).sum(axis=0)  # the rim may be ragged
+            normals.append(np.broadcast_to(outward / np.linalg.norm(outward), points[-1].shape))
+    return np.concatenate(points), np.concatenate(normals)
+
+
+def _is_end(mesh: FusedMesh, loop: np.ndarray) -> bool:
+    low, high = mesh.vertices[:, 1].min(), mesh.vertices[:, 1].max()
+    width, height, depth = np.ptp(loop, axis=0)
+    return bool(max(width, depth) >= max(END_MM, height) and loop[:, 1].mean() < low + (high - low) / 3)
+
+
 def capped(mesh: FusedMesh) -> FusedMesh:
     """Every boundary loop closed by a fan of triangles around its middle: where a closing surface left its domain."""
     edges, label, vertices = _boundary(mesh)
     if not len(edges):
         return mesh
+    points, fans = _fans(mesh, edges, label, vertices, range(int(label.max()) + 1))
+    return FusedMesh(np.float32(points), np.int32(np.concatenate([mesh.faces, fans])))
+
+
+def _fans(
+    mesh: FusedMesh, edges: np.ndarray, label: np.ndarray, vertices: np.ndarray, loops: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The vertices and one more in the middle of each boundary loop, and the triangles around those of ``loops``."""
     count = int(label.max()) + 1
     middles = np.stack([np.bincount(label, mesh.vertices[vertices, axis], count) for axis in range(3)], axis=1)
     middles /= np.bincount(label, minlength=count)[:, None]
     loop_of = np.zeros(len(mesh.vertices), dtype=np.int64)
     loop_of[vertices] = label
     fans = np.stack([edges[:, 1], edges[:, 0], len(mesh.vertices) + loop_of[edges[:, 0]]], axis=1)
-    return FusedMesh(np.float32(np.concatenate([mesh.vertices, middles])), np.int32(np.concatenate([mesh.faces, fans])))
+    return np.concatenate([mesh.vertices, middles]), fans[np.isin(loop_of[edges[:, 0]], loops)]
 
 
 def _boundary(mesh: FusedMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
