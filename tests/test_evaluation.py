@@ -414,6 +414,10 @@ def test_tracks_follow_the_input(scratch):
             },
         ),
         ("splathead_mix_longer", {"splathead", "splathead_long", "splathead_longest", "splathead_mix", "unet"}),
+        (
+            "splathead_around",  # differs from the one before it in the angles of its views
+            {"splathead", "splathead_long", "splathead_longest", "splathead_mix", "splathead_mix_longer", "unet"},
+        ),
         ("unet_guided", {"unet"}),
         ("unet_long", {"unet"}),
         ("srresnet", {"unet"}),
@@ -425,7 +429,7 @@ def test_ours_is_paired_with_the_networks_of_its_track_and_its_variants_with_it(
     names += ["splathead_guided", "splathead_norgb_guided", "splathead_longest", "splathead_longest_guided", "unet_longest"]
     names += ["unet_guided_longest"]
     names += ["splathead_mix", "splathead_mix_guided", "splathead_fits_guided"]
-    names += ["splathead_mix_longer", "splathead_mix_longer_guided"]
+    names += ["splathead_mix_longer", "splathead_mix_longer_guided", "splathead_around"]
     methods = {n: Method(n, n, "8bit", "surface", 0, guided="_guided" in n) for n in names}
     found = {reference for reference, _ in _references(methods[name], list(methods.values()))}
     assert found - {"bilinear"} == rivals and ("bilinear" in found) == (name != "bilinear")
