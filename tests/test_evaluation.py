@@ -344,6 +344,13 @@ def test_a_finished_stage_is_left_alone_and_another_setting_makes_it_again(scrat
     assert one(scratch, 7, method="unet", metric="rmse").n == 2
 
 
+def test_views_from_above_are_not_called_near_frontal(scratch):
+    tilted = replace(scratch, subjects=replace(scratch.subjects, map_elevations=[0.0, 40.0]))
+    depth.run_stage(tilted, force=True)
+    rows = read_results(stage_folder(tilted, 7) / "depth.csv")
+    assert {row.views for row in rows} == {"all"} and any(row.method == "unet" for row in rows)
+
+
 def test_a_missing_prediction_is_named(scratch):
     path = Sample("head_b", VARIANT, "left").prediction_path(scratch, "unet")
     path.unlink()

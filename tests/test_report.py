@@ -13,7 +13,7 @@ from splathead.config import Config, ReportConfig
 from splathead.images import write_json
 from splathead.report import build
 from splathead.report.data import Results, format_number, load_results, published_files
-from splathead.report.figures import all_figures, f_score_figure, figure_bytes, inline_svg
+from splathead.report.figures import LINE_STYLES, METHOD_COLOURS, all_figures, f_score_figure, figure_bytes, inline_svg
 from splathead.report.html import page_facts
 from splathead.report.table_set import all_tables, main_table
 from splathead.report.tables import NOT_MEASURED, Table, f_thresholds
@@ -35,6 +35,11 @@ def cell(table: Table, line_label: str, head: str, section: int = 0):
 @pytest.fixture(scope="module")
 def results() -> Results:
     return Results(tuple(result_rows()))
+
+
+def test_no_two_methods_look_the_same_in_a_figure():
+    looks = [(colour, LINE_STYLES.get(method, "-")) for method, colour in METHOD_COLOURS.items()]
+    assert len(set(looks)) == len(looks)
 
 
 def test_table_shows_the_rows_numbers():

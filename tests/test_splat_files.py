@@ -400,15 +400,16 @@ def test_a_few_broken_gaussians_are_left_out_where_that_is_asked_for_and_named(t
     g.opacity_logits[hidden] = -9.0
     save_gaussians_ply(path, g)
     with pytest.raises(ValueError, match=r"a.ply: NaN or infinity in x y z for 1 of 600 Gaussians \(first at index 5\)"):
+        read_splat_file(path, LoadOptions())
+    with pytest.raises(ValueError, match=r"expected finite values; 2 such Gaussians in all, at most 1 are left out"):
         read_splat_file(path, LoadOptions(max_broken=1.9 / 600))
     loaded = read_splat_file(path, LoadOptions(max_broken=2 / 600, min_opacity=0.001))
     kept = torch.tensor([i for i in range(600) if i not in (5, 41, hidden)])
     for name in ("means", "log_scales", "quaternions", "opacity_logits", "sh"):
         assert torch.equal(getattr(loaded.gaussians, name), getattr(g, name)[kept])
     assert loaded.notes == (
-        "NaN or infinity in x y z for 1 of 600 Gaussians (first at index 5), left out",
-        "NaN or infinity in f_dc_* f_rest_* for 1 of 600 Gaussians (first at index 5), left out",
-        "rot_* is all zero for 1 of 600 Gaussians (first at index 41), left out",
+        "2 of 600 Gaussians are broken, left out: NaN or infinity in x y z (1, first at index 5), "
+        "NaN or infinity in f_dc_* f_rest_* (1, first at index 5), rot_* is all zero (1, first at index 41)",
         "1 of 600 Gaussians are below opacity 0.001, left out",
     )
     with pytest.raises(ValueError, match=r"max_broken 1.0, expected a number in \[0, 1\)"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from splathead.cameras import camera_yaw_elevation
 from splathead.config import Config
 from splathead.raycast import RayCaster
 from splathead.subjects.base import HeadMesh, mesh_sha256, quantised
@@ -155,9 +156,10 @@ def test_collecting_an_embedded_head(tmp_path):
     config = Config()
     settings = config.subjects
     settings.fit_size, settings.fit_views, settings.heldout_views, settings.map_size, settings.init_points = 48, 3, 1, 128, 500
-    settings.map_yaws = [15.0]
+    settings.map_yaws, settings.map_elevations = [15.0], [20.0]
     collect_subject(config, plan_subjects(config), None, "anny_0003", tmp_path)
     subject = load_subject(tmp_path)
+    np.testing.assert_allclose(camera_yaw_elevation(subject.cameras.maps[0]), [15, 20], atol=4)
     assert subject.info["attributes"]["parameters"]["expression"] and subject.has_truth
     truth = subject.truth(subject.cameras.maps[0].name)
     assert 0.08 < truth["mask"].mean() < 0.6 and 300 < truth["depth"][truth["mask"]].min() < 480

@@ -139,8 +139,9 @@ def _check_maps(config: Config, source: str) -> None:
         raise ConfigError(f"{source}: subjects.map_elevations: {subjects.map_elevations}, expected {limits}")
     elsewhere = config.reconstruct.source != "fit" or subjects.source not in ("anny", "ict", "ict+anny", "scan")
     if elsewhere and any(subjects.map_elevations):
-        found = f"{source}: subjects.map_elevations: {subjects.map_elevations}"
-        raise ConfigError(f"{found}, expected [0] for subjects that are neither generated nor scanned")
+        where = f"subjects.source {subjects.source}, reconstruct.source {config.reconstruct.source}"
+        expected = "expected [0] but for heads that are generated or scanned, and fitted"
+        raise ConfigError(f"{source}: subjects.map_elevations: {subjects.map_elevations} ({where}), {expected}")
 
 
 def _check_training(config: Config, source: str) -> None:

@@ -41,7 +41,8 @@ class DemoSite:
         """The page to drop a file on."""
         limit = f"{self.max_upload_bytes / 2**20:.0f} MiB"
         form = asset("demo.html").replace("{{suffixes}}", ",".join(SUFFIXES)).replace("{{limit}}", limit)
-        form = form.replace("{{bytes}}", str(self.max_upload_bytes))
+        axes = "".join(f"<option>{axis}</option>" for axis in AXES if axis != "auto")
+        form = form.replace("{{bytes}}", str(self.max_upload_bytes)).replace("{{axes}}", axes)
         return page_text(
             "Enhance a head",
             description="Drop a splatted head, a depth map or a photo: sharp depth, normals and a mesh come back. "

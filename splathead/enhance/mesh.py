@@ -25,8 +25,9 @@ COLOUR_TOLERANCE_VOXELS = 3.0
 """A view colours a vertex that lies so near the depth it saw"""
 SPECK_SHARE = 0.002
 """Pieces of the mesh of a single view with fewer of its faces are left out: an ear beside a cheek is a piece of its own"""
-END_MM = 100.0
-"""Boundary loops at least so wide, wider than high, in the lower third of a mesh are where the splats end: a neck, shoulders"""
+END_MM, STEEPEST = 60.0, 0.5
+"""Boundary loops at least so wide, wider than high, in the lower third of a mesh are where the splats end, or a throat that no
+view looked at; sine of the angle by which such a cut looks down at least"""
 MOST_CUT = 0.01
 """Share of the faces of a closed mesh that its repair may cost without a word"""
 
@@ -61,6 +62,8 @@ def fused_mesh(views: Sequence[DepthView], faces: int, *, watertight: bool = Fal
         head = capped(largest_component(head))
         unseen = f"none of the {len(views)} views saw" if len(views) > 1 else "the one view did not see"
         lines.append(f"NOTE: closed by screened Poisson reconstruction: what {unseen} is made up")
+        if len(views) > 1 and not len(points):
+            lines.append("NOTE: no rim of a neck was found to close flat: the mesh may bulge where the splats end")
     mesh = decimated(head, faces)
     if watertight:
         whole = closed(mesh)
@@ -152,20 +155,19 @@ def _flat_ends(mesh: FusedMesh, spacing: float) -> tuple[np.ndarray, np.ndarray]
     import trimesh
 
     edges, label, vertices = _boundary(mesh)
+    lowest = mesh.vertices[:, 1].min() + np.ptp(mesh.vertices[:, 1]) / 3
     points, normals = [np.zeros((0, 3))], [np.zeros((0, 3))]
     for loop in range(int(label.max(initial=-1)) + 1):
-        if _is_end(mesh, mesh.vertices[vertices[label == loop]]):
-            cut = trimesh.Trimesh(*_fans(mesh, edges, label, vertices, [loop]), process=False)
+        rim = mesh.vertices[vertices[label == loop]]
+        width, height, depth = np.ptp(rim, axis=0)
+        if max(width, depth) < max(END_MM, height) or rim[:, 1].mean() > lowest:
+            continue
+        cut = trimesh.Trimesh(*_fans(mesh, edges, label, vertices, [loop]), process=False)
+        outward = cut.triangles_cross.sum(axis=0)  # one direction for all: the rim may be ragged
+        if outward[1] < -STEEPEST * np.linalg.norm(outward):
             points.append(trimesh.sample.sample_surface(cut, max(1, round(cut.area / spacing**2)), seed=0)[0])
-            outward = np.cross(*np.swapaxes(np.diff(cut.triangles, axis=1), 0, 1)).sum(axis=0)  # the rim may be ragged
             normals.append(np.broadcast_to(outward / np.linalg.norm(outward), points[-1].shape))
     return np.concatenate(points), np.concatenate(normals)
-
-
-def _is_end(mesh: FusedMesh, loop: np.ndarray) -> bool:
-    low, high = mesh.vertices[:, 1].min(), mesh.vertices[:, 1].max()
-    width, height, depth = np.ptp(loop, axis=0)
-    return bool(max(width, depth) >= max(END_MM, height) and loop[:, 1].mean() < low + (high - low) / 3)
 
 
 def capped(mesh: FusedMesh) -> FusedMesh:
@@ -180,7 +182,8 @@ def capped(mesh: FusedMesh) -> FusedMesh:
 def _fans(
     mesh: FusedMesh, edges: np.ndarray, label: np.ndarray, vertices: np.ndarray, loops: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The vertices and one more in the middle of each boundary loop, and the triangles around those of ``loops``."""
+    """The V vertices and one more in the middle of each of L boundary loops [V + L, 3], and triangles around those of ``loops``
+    [T, 3]."""
     count = int(label.max()) + 1
     middles = np.stack([np.bincount(label, mesh.vertices[vertices, axis], count) for axis in range(3)], axis=1)
     middles /= np.bincount(label, minlength=count)[:, None]

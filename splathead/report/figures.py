@@ -47,8 +47,9 @@ METHOD_COLOURS = {
 }  # fmt: skip
 LINE_STYLES = {
     "raw_splat": "--", CEILING: ":", "edsr_icnr": "--", "srresnet_icnr": "--", "swinir_plain": "--", "unet_normals": "--",
-    "unet_long": "-.", "unet_longest": ":", "unet_epochs": "--", "dornet_nyu": "-.", "unet_guided": ":",
-    "unet_guided_longest": ":", "unet_shape": "-.", "unet_guided_shape": ":", "splathead_guided": "--", "splathead_depth": "-.",
+    "unet_long": (0, (6, 1, 2, 1)), "unet_longest": (0, (1, 4)), "unet_epochs": (0, (8, 2)), "dornet_nyu": "-.",
+    "unet_guided": ":", "unet_guided_longest": (0, (5, 1, 1, 1, 1, 1)), "unet_shape": "-.", "unet_guided_shape": ":",
+    "splathead_guided": "--", "splathead_depth": "-.",
     "splathead_mix": "-.", "splathead_mix_guided": ":",
     "splathead_code_range_guided": "--", "splathead_bicubic_guided": "--", "splathead_norgb_guided": "--",
     "splathead_fits_guided": "--", "splathead_long_guided": "--", "splathead_longest_guided": "--",

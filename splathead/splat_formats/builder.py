@@ -101,10 +101,10 @@ class GaussianBuilder:
         with np.errstate(over="ignore"):  # a double beyond float32 becomes infinity, which is a fault
             columns = {name: np.asarray(column, np.float32) for name, column in columns.items()}
         broken = self._check(columns)
-        keep = ~broken if broken.any() else slice(None)
+        keep = ~broken
         if self.options.min_opacity > 0:
             limit = math.log(self.options.min_opacity / (1 - self.options.min_opacity))
-            keep = ~broken & ~(columns["opacity_logits"] < limit)
+            keep &= ~(columns["opacity_logits"] < limit)
         for name, column in columns.items():
             kept = column[keep]
             self._arrays[name][self._kept : self._kept + len(kept)] = kept
@@ -137,12 +137,15 @@ class GaussianBuilder:
 
     def finish(self, layout: str, unit: str = "scene", notes: tuple[str, ...] = ()) -> SplatFile:
         """The Gaussians and what was left out. ValueError when too many rows were no Gaussian, or all too transparent."""
-        for found, fault in self._faults.items():
-            where = f"{found} for {fault.count} of {self._read} Gaussians (first at index {fault.first})"
-            if self._broken > self.options.max_broken * self._read and fault.count:
-                raise ValueError(f"{where}, expected {fault.expected}")
-            if fault.count:
-                notes += (f"{where}, left out",)
+        if self._broken > (allowed := int(self.options.max_broken * self._read)):
+            found, fault = next((found, fault) for found, fault in self._faults.items() if fault.count)
+            more = f"; {self._broken} such Gaussians in all, at most {allowed} are left out" if self.options.max_broken else ""
+            where = f"for {fault.count} of {self._read} Gaussians (first at index {fault.first})"
+            raise ValueError(f"{found} {where}, expected {fault.expected}{more}")
+        if self._broken:
+            faults = {found: fault for found, fault in self._faults.items() if fault.count}
+            what = ", ".join(f"{found} ({fault.count}, first at index {fault.first})" for found, fault in faults.items())
+            notes += (f"{self._broken} of {self._read} Gaussians are broken, left out: {what}",)
         limit, whole = f"below opacity {self.options.min_opacity:.6g}", self._read - self._broken
         if not self._kept:
             raise ValueError(f"all {whole} Gaussians are {limit}, expected visible ones")
