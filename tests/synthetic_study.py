@@ -21,7 +21,8 @@ METHODS = {
     "sgnet": ("B", 0.6), "dornet_nyu": ("B", 1.7), "unet": ("A", 0.62), "unet_normals": ("A", 0.64),
     "splat_surface": ("C", 0.9), "unet_guided": ("B", 0.5), "splathead": ("A", 0.45), "splathead_guided": ("B", 0.4),
     "unet_shape": ("A", 0.6), "unet_guided_shape": ("B", 0.48), "splathead_depth": ("A", 0.44),
-    "unet_long": ("A", 0.55), "splathead_long": ("A", 0.38), "splathead_long_guided": ("B", 0.33),
+    "unet_long": ("A", 0.55), "unet_longest": ("A", 0.53), "unet_guided_longest": ("B", 0.46),
+    "splathead_long": ("A", 0.38), "splathead_long_guided": ("B", 0.33),
     "splathead_longest": ("A", 0.35), "splathead_longest_guided": ("B", 0.29),
     "splathead_mix_longer": ("A", 0.36), "splathead_mix_longer_guided": ("B", 0.3),
     "splathead_norgb_guided": ("B", 0.41), "splathead_bicubic_guided": ("B", 0.42), "splathead_code_range_guided": ("B", 0.43),
@@ -32,14 +33,15 @@ PARAMETERS = {
     "swinir_plain": 228_832, "sgnet": 9_215_821, "unet": 7_765_409, "unet_normals": 7_774_820,
     "unet_guided": 7_768_001, "splathead": 3_070_267, "splathead_guided": 3_070_267,
     "unet_shape": 7_765_409, "unet_guided_shape": 7_768_001, "splathead_depth": 3_035_131,
-    "unet_long": 7_765_409, "splathead_long": 3_070_267, "splathead_long_guided": 3_070_267,
+    "unet_long": 7_765_409, "unet_longest": 7_765_409, "unet_guided_longest": 7_768_001,
+    "splathead_long": 3_070_267, "splathead_long_guided": 3_070_267,
     "splathead_longest": 3_070_267, "splathead_longest_guided": 3_070_267,
     "splathead_mix_longer": 3_070_267, "splathead_mix_longer_guided": 3_070_267,
     "splathead_norgb_guided": 3_068_539, "splathead_bicubic_guided": 3_070_267, "splathead_code_range_guided": 3_070_267,
 }  # fmt: skip
 REFERENCES = (
     "bilinear", "bicubic", "bilinear_offset", "unet", "srresnet", "unet_guided", "unet_shape", "unet_guided_shape", "unet_long",
-    "splathead", "splathead_guided", "splathead_longest", "splathead_longest_guided",
+    "unet_longest", "unet_guided_longest", "splathead", "splathead_guided", "splathead_longest", "splathead_longest_guided",
 )  # fmt: skip
 DEGRADATIONS = ("bicubic", "bicubic_noise", "bicubic_8bit", "16bit", "8bit", "bicubic_antialiased", "area")
 BUDGET = (

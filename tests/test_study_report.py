@@ -115,7 +115,11 @@ def test_a_run_with_a_training_for_each_target_has_a_table_of_them(study):
 
 def test_the_published_schedule_is_beside_the_short_one(study):
     table = {table.key: table for table in main_tables(study)}["long"]
-    assert [line.label for line in table.sections[0].lines] == ["UNet", "UNet, 100 epochs"]
+    tracks = [[line.label for line in section.lines] for section in table.sections]
+    assert tracks == [
+        ["UNet", "UNet, 10,000 steps", "UNet, 100 epochs", "SplatHead", "SplatHead, 10,000 steps"],
+        ["UNet + guides", "UNet + guides, 10,000 steps", "SplatHead + guides", "SplatHead, 10,000 steps + guides"],
+    ]
     own = [r for r in study.long_training().rows if r.metric == "rmse"]
     assert {r.method for r in own} == {"unet_epochs"} and "100 epochs" in markdown(table)
     assert not [r for r in study.main.rows if r.method == "unet_epochs"]

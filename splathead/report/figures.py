@@ -171,7 +171,7 @@ def f_score_figure(results: Results, target: str) -> Figure | None:
             curve = sorted((threshold, value) for threshold, found, value in points if found == unit)
             style = LINE_STYLES.get(method, "-")
             if curve:
-                axis.plot(*zip(*curve), style, color=method_colour(method, methods), lw=1.6, label=method_label(method))
+                axis.plot(*zip(*curve), ls=style, color=method_colour(method, methods), lw=1.6, label=method_label(method))
         axis.set_title(f"{fit} fit" if fit else "", **TITLE)
         axis.set_xlabel(f"threshold ({'% of the diagonal' if unit == '%diag' else unit})")
         axis.set_ylim(0, 1)

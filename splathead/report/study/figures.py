@@ -28,7 +28,7 @@ COLUMN_IN = 4.8
 """Width of figures that the paper shows in one column, with smaller text then"""
 SMALL = 7
 SHORT_TARGETS = {"surface": "true surface", "render": "splat render"}
-MARKERS = "os^Dv"
+MARKERS = "os^DvP*X"
 OUTLIER = 8
 """Differences this many times the median size are named at the panel's edge instead of stretching its axis."""
 
@@ -111,7 +111,7 @@ def _f_curves(axis: Axes, rows: Results, methods: Sequence[str]) -> None:
         curve = sorted((parse_threshold(row.threshold)[0], row.value) for row in rows.where(method=method).rows)
         if curve:
             style, colour = LINE_STYLES.get(method, "-"), method_colour(method, methods)
-            axis.plot(*zip(*curve), style, color=colour, lw=1.3, label=method_label(method))
+            axis.plot(*zip(*curve), ls=style, color=colour, lw=1.3, label=method_label(method))
     axis.set(xscale="log", xlim=(0.05, 2), ylim=(0, 1), xlabel="threshold τ (mm)")
     axis.set_xticks([0.05, 0.1, 0.25, 0.5, 1, 2], ["0.05", "0.1", "0.25", "0.5", "1", "2"])
     axis.set_xticks([], minor=True)

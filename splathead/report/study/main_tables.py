@@ -220,26 +220,31 @@ def fits_table(study: Study) -> Table | None:
     return replace(table, key="fits") if rows and (table := heldout_table(rows)) else None
 
 
+SCHEDULES = {
+    "A": ("unet", "unet_longest", "unet_epochs", "splathead", "splathead_longest"),
+    "B": ("unet_guided", "unet_guided_longest", "splathead_guided", "splathead_longest_guided"),
+}
+"""Track -> networks whose short and long schedules stand side by side"""
+
+
 def long_table(study: Study, target: str = "render") -> Table | None:
-    """The UNet's published schedule beside the study's short one."""
-    long = focus(study.long_training(), "views", "zone")
-    if not len(long):
+    """Longer schedules beside the study's short one: five times its steps, and the UNet's published one."""
+    epochs = focus(study.long_training(), "views", "zone").where(method="unet_epochs")
+    if not len(epochs):
         return None
-    names = ("unet", "unet_epochs")
     short = study.main.where(views="all", zone="interior")
-    rows = Results((*short.rows, *long.where(method="unet_epochs").rows)).where(target=target, method=names, method_b="")
-    columns = [
-        GridColumn("rmse", main=True),
-        GridColumn("psnr"),
-        GridColumn("normal_error"),
+    rows = Results((*short.rows, *epochs.rows)).where(target=target, method_b="")
+    columns = [GridColumn("rmse", main=True), GridColumn("normal_error")]
+    known = set(rows.distinct("method"))
+    sections = [
+        (TRACKS[track], [GridLine(method_label(name), {"method": name}) for name in names if name in known])
+        for track, names in SCHEDULES.items()
     ]
-    lines = [GridLine(method_label(name), {"method": name}) for name in names]
     note = (
-        f"Interior, all views, trained and scored on {TARGET_NAMES[target]}. "
-        "The first has the study's schedule and learns from both kinds of fit."
+        f"Interior, all views, trained and scored on {TARGET_NAMES[target]}. Names without a number: the study's schedule. "
+        "100 epochs are of vanilla fits alone, the others learn from both kinds of fit."
     )
-    groups = fit_groups(columns, [fit for fit in FITS if fit in long.distinct("fit")])
-    return build_grid(Grid("long", "What the short schedule costs", note, groups, [("", lines)]), rows)
+    return build_grid(Grid("long", "What the short schedule costs", note, fit_groups(columns, FITS), sections), rows)
 
 
 def main_tables(study: Study) -> list[Table]:
