@@ -16,6 +16,8 @@ from splathead.choices import BACKEND_MODULES
 from splathead.config.experiment import CONFIG_SCHEMA, Config
 from splathead.models import BASELINES, NETWORKS, NO_NETWORK
 
+GENERATED = ("anny", "ict", "ict+anny")
+"""``subjects.source`` of heads that are sampled here"""
 MAX_ELEVATION_DEG = 80.0
 """A camera right above or below a head has no yaw"""
 
@@ -48,7 +50,7 @@ NORMAL_TARGETS = ("surface", "splat", "splat_bilateral", "dsine")
 
 _CHOICES: dict[str, tuple] = {
     "device": ("auto", "cpu", "cuda"),
-    "subjects.source": ("anny", "ict", "ict+anny", "scan", "capture", "photos", "facelift"),
+    "subjects.source": (*GENERATED, "scan", "capture", "photos", "facelift"),
     "reconstruct.source": ("fit", "import", "facelift"),
     "subjects.capture_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
     "reconstruct.import_up": ("auto", "x", "y", "z", "-x", "-y", "-z"),
@@ -113,7 +115,7 @@ def _check_choices(config: Config, source: str) -> None:
 
 def _check_counts(config: Config, source: str) -> None:
     held_out = config.subjects.val + config.subjects.test
-    if config.subjects.source in ("anny", "ict", "ict+anny") and held_out >= config.subjects.count:
+    if config.subjects.source in GENERATED and held_out >= config.subjects.count:
         raise ConfigError(
             f"{source}: subjects.count: {config.subjects.count} leaves no training identity beside "
             f"{config.subjects.val} val and {config.subjects.test} test"
@@ -137,7 +139,7 @@ def _check_maps(config: Config, source: str) -> None:
     if not subjects.map_elevations or not all(abs(elevation) <= MAX_ELEVATION_DEG for elevation in subjects.map_elevations):
         limits = f"angles from {-MAX_ELEVATION_DEG:g} to {MAX_ELEVATION_DEG:g} degrees"
         raise ConfigError(f"{source}: subjects.map_elevations: {subjects.map_elevations}, expected {limits}")
-    elsewhere = config.reconstruct.source != "fit" or subjects.source not in ("anny", "ict", "ict+anny", "scan")
+    elsewhere = config.reconstruct.source != "fit" or subjects.source not in (*GENERATED, "scan")
     if elsewhere and any(subjects.map_elevations):
         where = f"subjects.source {subjects.source}, reconstruct.source {config.reconstruct.source}"
         expected = "expected [0] but for heads that are generated or scanned, and fitted"

@@ -80,9 +80,11 @@ def aggregate(
     rows = []
     for labels, scores in _grouped(sheets, keys).items():
         group = common | dict(zip(("dataset", "split", "fit", "raster_mode", "target"), labels))
-        frontal = {name: found.within(config.evaluate.frontal_yaw_deg) for name, found in scores.items()}
-        tilted = any(config.subjects.map_elevations)  # some of those with a small yaw look down on the head, or up to it
-        for views, chosen in [("all", scores)] if tilted else [("near_frontal", frontal), ("all", scores)]:
+        choices = {"all": scores}
+        if not any(config.subjects.map_elevations):  # where views look down on a head, a small yaw is not its front
+            frontal = {name: found.within(config.evaluate.frontal_yaw_deg) for name, found in scores.items()}
+            choices = {"near_frontal": frontal, **choices}
+        for views, chosen in choices.items():
             make = _RowMaker(config, keys, {**group, "views": views})
             for folder, found in chosen.items():
                 method = by_folder.get(folder)  # None for maps that no method made: true depth, an error budget's

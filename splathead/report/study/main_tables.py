@@ -244,7 +244,7 @@ def long_table(study: Study, target: str = "render") -> Table | None:
         f"Interior, all views, trained and scored on {TARGET_NAMES[target]}. Names without a number: the study's schedule. "
         "100 epochs are of vanilla fits alone, the others learn from both kinds of fit."
     )
-    return build_grid(Grid("long", "What the short schedule costs", note, fit_groups(columns, FITS), sections), rows)
+    return build_grid(Grid("long", "What the short schedule costs", note, fit_groups(columns), sections), rows)
 
 
 def main_tables(study: Study) -> list[Table]:
