@@ -114,10 +114,15 @@ def test_what_is_seen_from_all_around_is_the_studys_heads_and_the_training_that_
         assert getattr(config, section) == getattr(paper, section)
     assert replace(config.reconstruct.fit, presets=paper.reconstruct.fit.presets) == paper.reconstruct.fit
     assert config.reconstruct.fits == "runs/paper/02_reconstruct_gaussians"
+    scratch, tuned = study_jobs(config, Path("runs"))
     (ships,) = (job for job in study_jobs(paper, Path("runs")) if job.method == "splathead_mix_longer")
-    train, expected = config.train, ships.config.train
+    train, expected = scratch.config.train, ships.config.train
     same = {key: getattr(train, key) for key in ("method", "baselines", "multiview", "interval", "val_views", "fits")}
-    assert train == replace(expected, **same) and config.reconstruct.fit.presets == expected.fits
+    assert train == replace(expected, **same)
+    on = tuned.config.train
+    assert on == replace(train, method=on.method, start_from=on.start_from, learning_rate=on.learning_rate)
+    assert on.start_from == f"runs/paper/06_train_depth_sr/{ships.name}/model_fp16.safetensors"
+    assert config.reconstruct.fit.presets == expected.fits
     for yaw, elevation in DIRECTIONS[:8]:  # each view of the tool has one nearby
         assert min(abs(yaw - other) for other in config.subjects.map_yaws) <= 15
         assert min(abs(elevation - other) for other in config.subjects.map_elevations) <= 15

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from splathead import depth_sr
+from splathead.checkpoints import load_weights, save_weights
 from splathead.config import (
     Config,
     ConfigError,
@@ -329,6 +330,47 @@ def test_a_training_sees_its_fits_and_another_choice_is_another_training(two_fit
     depth_sr.run_stage(two_fits)
     assert loaded[4:] == [(("regularised",), {"regularised"}, 4), (("regularised",), {"regularised"}, 2)]
     assert (records["both-surface"] / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.fixture
+def started(config) -> Config:
+    """A study of one training, which is done, and one that starts from its weights (with no step that changes them)."""
+    first = {"method": "first", "target": "surface"}
+    config.trainings = [first]
+    depth_sr.run_stage(config)
+    weights = stage_folder(config, 6) / "first-surface" / "model.safetensors"
+    config.trainings = [first, {"method": "on", "start_from": str(weights), "learning_rate": 1e-30}]
+    return config
+
+
+def test_a_training_starts_from_given_weights_wherever_they_lie(started, tmp_path):
+    depth_sr.run_stage(started)
+    folder = stage_folder(started, 6)
+    (first, info), (on, described) = (load_weights(folder / f"{name}-surface/model.safetensors") for name in ("first", "on"))
+    learnt = [name for name in first if name.endswith((".weight", ".bias"))]  # running statistics move with the data
+    assert first.keys() == on.keys() and all(torch.equal(first[name], on[name]) for name in learnt)
+    assert described["settings"]["start_from"] == info["sha256"] and "start_from" not in info["settings"]
+
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(folder / f"first-surface/model{suffix}", tmp_path / f"moved{suffix}")
+    started.trainings[1]["start_from"] = str(tmp_path / "moved.safetensors")
+    (job,) = (job for job in study_jobs(started, folder) if job.method == "on")
+    record = json.loads((job.folder / "stage.json").read_text())
+    depth_sr.run_stage(started)
+    assert json.loads((job.folder / "stage.json").read_text()) == record  # not trained again
+
+    weights, info = load_weights(tmp_path / "moved.safetensors")
+    del info["sha256"]
+    save_weights(tmp_path / "moved.safetensors", {name: 2 * tensor for name, tensor in weights.items()}, info)
+    depth_sr.run_stage(started)
+    doubled = load_weights(job.folder / "model.safetensors")[0]
+    assert all(torch.equal(doubled[name], 2 * first[name]) for name in learnt)
+
+
+def test_weights_of_another_network_to_start_from_are_named(started):
+    started.trainings[1]["model"] = {"base_ch": 8}
+    with pytest.raises(ValueError, match=r"train\.start_from: .*\.safetensors: weights of another.*\(base_ch 4, expected 8\)"):
+        depth_sr.run_stage(started)
 
 
 def test_unknown_fits_are_named_before_anything_is_trained(two_fits):

@@ -21,7 +21,7 @@ REFERENCES = ("bilinear", "bicubic", "bilinear_offset", "unet", "unet_normals_no
 """Methods that every network (and what else ``COMPARED`` names) is compared with, paired by view."""
 LONG, LONGEST = "_long", "_longest"
 """End the names of networks that differ from another in a longer schedule alone"""
-MORE_DATA = (OURS + LONGEST, OURS + "_mix", OURS + "_fits", OURS + "_mix_longer", OURS + "_around")
+MORE_DATA = (OURS + LONGEST, OURS + "_mix", OURS + "_fits", OURS + "_mix_longer", OURS + "_around", OURS + "_around_tuned")
 """Each is compared with those before it: the first three differ in the data that they were trained on alone (one input, sixteen
 of them, more fits), the fourth from the mixture in its schedule alone, the last from the fourth in its views alone"""
 COMPARED = ("bilinear_offset", "variational", "dornet_nyu")

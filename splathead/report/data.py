@@ -66,6 +66,8 @@ METHOD_LABELS = {
     "splathead_mix_longer_guided": "SplatHead, mixture, 20,000 steps + guides",
     "splathead_around": "SplatHead, views all around, 20,000 steps",
     "splathead_around_guided": "SplatHead, views all around, 20,000 steps + guides",
+    "splathead_around_tuned": "SplatHead, mixture, then views all around, 20,000 steps each",
+    "splathead_around_tuned_guided": "SplatHead, mixture, then views all around, 20,000 steps each + guides",
     "splathead_fits": "SplatHead, more kinds of fit",
     "splathead_fits_guided": "SplatHead, more kinds of fit + guides",
     "3dgs": "3D Gaussians",

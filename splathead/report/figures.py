@@ -43,6 +43,7 @@ METHOD_COLOURS = {
     "splathead_fits_guided": "#a65628", "splathead_long": "#66a61e", "splathead_long_guided": "#66a61e",
     "splathead_longest": "#1b7837", "splathead_longest_guided": "#1b7837", "splathead_mix_longer": "#004d4d",
     "splathead_mix_longer_guided": "#004d4d", "splathead_around": "#8e0152", "splathead_around_guided": "#8e0152",
+    "splathead_around_tuned": "#c51b7d", "splathead_around_tuned_guided": "#c51b7d",
     CEILING: "#777777",
 }  # fmt: skip
 LINE_STYLES = {
@@ -53,7 +54,7 @@ LINE_STYLES = {
     "splathead_mix": "-.", "splathead_mix_guided": ":",
     "splathead_code_range_guided": "--", "splathead_bicubic_guided": "--", "splathead_norgb_guided": "--",
     "splathead_fits_guided": "--", "splathead_long_guided": "--", "splathead_longest_guided": "--",
-    "splathead_mix_longer_guided": "--", "splathead_around_guided": "--",
+    "splathead_mix_longer_guided": "--", "splathead_around_guided": "--", "splathead_around_tuned_guided": "--",
 }  # fmt: skip
 """Variants of a network have its colour and another line"""
 OTHER_COLOURS = ("#7a5195", "#003f5c", "#bc5090", "#58508d")

@@ -18,11 +18,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from splathead.checkpoints import save_weights
+from splathead.checkpoints import load_weights, save_weights
 from splathead.config import Config, TrainConfig, build_section
 from splathead.guides import beside_input
 from splathead.maps.view_maps import NORMAL_TARGETS_FOLDER, PREPARED_NORMALS
-from splathead.models import architecture_for, architecture_to_dict, create_network, network_guides, parameter_count
+from splathead.models import (
+    architecture_for,
+    architecture_from_dict,
+    architecture_to_dict,
+    create_network,
+    network_guides,
+    parameter_count,
+)
 from splathead.results import ResultRow, device_name, git_state, write_results
 from splathead.samples import Sample, of_fits, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, safe_name, stage_fingerprint
@@ -220,11 +227,24 @@ def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Samp
     architecture = architecture_for(settings.model, scale=train.scale, target=settings.target)
     torch.manual_seed(config.seed)
     network = create_network(name, architecture)
+    if settings.start_from:
+        _start_from(network, architecture_to_dict(name, architecture), Path(settings.start_from))
     trainer = Trainer(network, train, val, settings, job.folder, accelerator=accelerator, seed=config.seed)
     report = trainer.run()
     if part:
         export_training(job, part, trainer, report)
         part.close()
+
+
+def _start_from(network: torch.nn.Module, architecture: dict, path: Path) -> None:
+    """Load the weights that training starts from; ValueError for those of another network."""
+    weights, info = load_weights(path)
+    found = architecture_to_dict(*architecture_from_dict(info["architecture"]))
+    differing = [key for key in sorted({*found, *architecture}) if found.get(key) != architecture.get(key)]
+    if differing:
+        what = ", ".join(f"{key} {found.get(key)!r}, expected {architecture.get(key)!r}" for key in differing)
+        raise ValueError(f"train.start_from: {path}: weights of another network ({what})")
+    network.load_state_dict(weights)
 
 
 def export_training(job: TrainingJob, part: Stage, trainer: Trainer, report: TrainingReport) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from splathead.checkpoints import load_checkpoint, save_checkpoint
+from splathead.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from splathead.config import TrainConfig
 from splathead.images import atomic_path
 
@@ -28,12 +28,13 @@ class TrainingError(RuntimeError):
 def training_settings(settings: TrainConfig) -> dict:
     """The settings that determine the trained weights: TrainConfig without its runtime fields.
 
-    ``fits`` is there only where it leaves fits out: trainings on all of them, from before there was a choice, stay finished.
+    ``fits`` and ``start_from`` (as the SHA-256 of the weights, wherever they lie) are there only where they are not empty:
+    trainings from before there was a choice stay finished.
     """
     found = {name: value for name, value in asdict(settings).items() if name not in RUNTIME_SETTINGS}
-    if not settings.fits:
-        del found["fits"]
-    return found
+    if settings.start_from:
+        found["start_from"] = load_weights(Path(settings.start_from))[1]["sha256"]
+    return {name: value for name, value in found.items() if value or name not in ("fits", "start_from")}
 
 
 @dataclass
