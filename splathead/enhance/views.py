@@ -29,11 +29,11 @@ from splathead.subjects.importer import visible_extent
 from splathead.threads import prepare
 
 DIRECTIONS = (
-    (0, 0), (40, 25), (-40, 25), (85, 0), (-85, 0), (135, 15), (-135, 15), (180, 40), (20, -20), (-20, -20), (0, 45),
-    (60, -15), (-60, -15), (110, 20), (-110, 20), (180, 50),
+    (0, 0), (40, 25), (-40, 25), (75, -20), (-75, -20), (135, 15), (-135, 15), (180, 40), (20, -20), (-20, -20), (0, 45),
+    (90, 0), (-90, 0), (110, 20), (-110, 20), (180, 50),
 )  # fmt: skip
 """Yaw and elevation in degrees of the views, the most telling ones first: the face, the sides, the back, from below, above.
-Of the first eight three look down on the crown, which has a hole otherwise (eval/LOG.md, 2026-11-29)"""
+Of the first eight three look down on the crown and two up under the jaw, which have holes otherwise (eval/LOG.md, 2026-11-29, -30)"""
 STEP_BACK = 1.1
 """Factor by which cameras move away until the head fits"""
 _one_gpu_render = threading.Lock()
