@@ -84,7 +84,7 @@ def write_study(folder: Path, seed: int = 0, leave_out: tuple[str, ...] = ()) ->
     makers = {
         "depth": _depth, "mesh": _mesh, "training": _training, "error_budget": _budget, "cross_degradation": _cross,
         "uncertainty": _uncertainty, "normals": _normals, "bits": _bits, "f_score_audit": _audit, "long_depth": _long,
-        "long_training": _long_training, "scan_depth": _scan,
+        "long_training": _long_training, "around_depth": _around, "scan_depth": _scan,
         "capture_depth": _capture, "capture_fused": _fused, "lam_depth": _lam,
     }  # fmt: skip
     for kind, fill in makers.items():
@@ -231,6 +231,12 @@ def _audit(maker: _Maker) -> None:
 def _long(maker: _Maker) -> None:
     for fit in FITS:
         maker.pixels(0.5, **INTERIOR, experiment="main", fit=fit, target="render", method="unet_epochs")
+
+
+def _around(maker: _Maker) -> None:
+    for fit in FITS:
+        for method, error in _methods("surface"):
+            maker.pixels(1.5 * error, **INTERIOR | method, experiment="main", fit=fit, target="surface")
 
 
 def _long_training(maker: _Maker) -> None:

@@ -125,6 +125,17 @@ def test_the_published_schedule_is_beside_the_short_one(study):
     assert not [r for r in study.main.rows if r.method == "unet_epochs"]
 
 
+def test_views_from_all_around_have_a_table_and_macros_of_their_own(study):
+    table = {table.key: table for table in main_tables(study)}["around"]
+    assert [line.label for line in table.sections[1].lines][-1] == "SplatHead, mixture, 20,000 steps + guides"
+    place = {"method": "splathead", "metric": "rmse", "method_b": "", "fit": "vanilla", "views": "all", "zone": "interior"}
+    (around,), (main,) = (rows.where(**place, target="surface").rows for rows in (study.around(), study.main))
+    assert around.value > 1.3 * main.value
+    found = numbers(study, judge_all(study), CONFIG)
+    assert found["AroundRmseSplatheadVanilla"] == f"{around.value:.3f}"
+    assert found["RmseSplatheadSurfaceVanilla"] == f"{main.value:.3f}"
+
+
 def test_the_papers_tables_and_figures_keep_the_two_fits_whatever_others_there_are(study):
     kinds = {}
     for kind, rows in study.kinds.items():

@@ -18,7 +18,7 @@ from splathead.report.tables import Table
 from splathead.report.typeset import latex, markdown
 
 README_TABLES = (
-    "error_budget", "main_surface", "main_render", "ladder", "cost", "cross_causes", "normals", "f_audit", "claims",
+    "error_budget", "main_surface", "main_render", "around", "ladder", "cost", "cross_causes", "normals", "f_audit", "claims",
 )  # fmt: skip
 README_FIGURES = ("error_budget", "f_curves")
 PAPER_TEX = "main.tex"

@@ -19,6 +19,8 @@ REAL_HEADS = {"scan": "Lee Perry-Smith scan", "capture": "FaceLift capture", "la
 """Prefix of the kinds of a real head's results -> its name."""
 LONG = "long"
 """Prefix of the kinds of the one training with the published schedule."""
+AROUND = "around"
+"""Prefix of the kinds of the test heads seen from all around, above and below."""
 PREFERRED = {
     "raster_mode": ("classic",), "split": ("test",), "views": ("all",), "zone": ("interior",), "target": ("surface",),
     "degradation_train": ("8bit", ""),
@@ -66,17 +68,24 @@ class Study:
 
     def long_training(self) -> Results:
         """Quality of the network with the published schedule, pooled over data sets."""
-        return focus(pooled(self._with_prefix(LONG).where(experiment="main")).first_seed(), "raster_mode", "split")
+        return self._comparison_with_prefix(LONG)
+
+    def around(self) -> Results:
+        """Quality on views from all around, above and below, pooled over data sets."""
+        return self._comparison_with_prefix(AROUND)
 
     def long_cost(self) -> Results:
         """What that training took."""
         return self._with_prefix(LONG).where(experiment="training")
 
+    def _comparison_with_prefix(self, prefix: str) -> Results:
+        return focus(pooled(self._with_prefix(prefix).where(experiment="main")).first_seed(), "raster_mode", "split")
+
     def _with_prefix(self, prefix: str) -> Results:
         return self._rows(kind for kind in self.kinds if kind == prefix or kind.startswith(f"{prefix}_"))
 
     def _own_kinds(self) -> list[str]:
-        others = (*REAL_HEADS, LONG)
+        others = (*REAL_HEADS, LONG, AROUND)
         return [kind for kind in self.kinds if not any(kind == p or kind.startswith(f"{p}_") for p in others)]
 
     def _rows(self, kinds) -> Results:

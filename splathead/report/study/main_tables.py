@@ -47,6 +47,12 @@ def main_table(study: Study, target: str) -> Table | None:
     return comparison_table(study.main, target, f"main_{target}", title)
 
 
+def around_table(study: Study) -> Table | None:
+    """The methods on the test heads seen from all around, above and below."""
+    title = f"Views from all around, above and below, against {TARGET_NAMES['surface']}"
+    return comparison_table(study.around(), "surface", "around", title)
+
+
 def comparison_table(rows: Results, target: str, key: str, title: str) -> Table | None:
     """Errors, normals and F of every method on one target, both fits side by side."""
     chosen = rows.where(target=target, views="all", zone="interior")
@@ -250,6 +256,7 @@ def long_table(study: Study, target: str = "render") -> Table | None:
 def main_tables(study: Study) -> list[Table]:
     """Every table of the main comparison that the results can fill."""
     tables: list[Table | None] = [main_table(study, target) for target in TARGET_NAMES]
+    tables.append(around_table(study))
     tables += [zone_table(study, target, fit) for target in TARGET_NAMES for fit in FITS]
     tables += [paired_table(study, target) for target in TARGET_NAMES]
     tables += [cost_table(study), seeds_table(study), datasets_table(study), long_table(study)]

@@ -82,8 +82,8 @@ def numbers(study: Study, judged: list[Judged], config: Config) -> dict[str, str
     """Macro name -> LaTeX text of every number that the results and the study's configuration hold."""
     found: dict[str, str] = {}
     sources = (
-        _main(study), _budget(study), _cross(study), _bits(study), _normals(study), _audit(study), _cost(study), _counts(study),
-        _claims(judged), _settings(config),
+        _main(study), _around(study), _budget(study), _cross(study), _bits(study), _normals(study), _audit(study), _cost(study),
+        _counts(study), _claims(judged), _settings(config),
     )  # fmt: skip
     for source in sources:
         for name, text in source:
@@ -119,6 +119,13 @@ def _main(study: Study) -> Iterator[tuple[str, str]]:
         threshold = row.threshold if row.metric == "f_score" else ""
         versus = ("minus", row.method_b) if row.method_b else ()
         yield from _of_row(macro_name(row.metric, threshold, place, row.method, *versus, row.target, row.fit), row)
+
+
+def _around(study: Study) -> Iterator[tuple[str, str]]:
+    inside = study.around().where(metric=("rmse", "psnr", "normal_error"), views="all", zone="interior")
+    for row in inside.rows:
+        versus = ("minus", row.method_b) if row.method_b else ()
+        yield from _of_row(macro_name("around", row.metric, row.method, *versus, row.fit), row)
 
 
 def _budget(study: Study) -> Iterator[tuple[str, str]]:
