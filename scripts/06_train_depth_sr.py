@@ -11,6 +11,8 @@ EXAMPLES = [
     "python scripts/06_train_depth_sr.py --target render --method unet_render",
     "python scripts/06_train_depth_sr.py --lr_input 16bit --method unet_16bit",
     "python scripts/06_train_depth_sr.py --config configs/capture.yaml --weights model.safetensors",
+    "python scripts/06_train_depth_sr.py --init_weights splathead/weights/splathead_surface.safetensors --method mine "
+    "--model splathead --model.base limited --model.range_mm 140 --learning_rate 1e-4",
     "python scripts/06_train_depth_sr.py --only_apply",
     "python scripts/06_train_depth_sr.py --only_apply --multiview unet bilinear",
     "python scripts/06_train_depth_sr.py --config configs/paper.yaml --finished_only",

@@ -44,8 +44,8 @@ def check_inputs(config: Config, stages: Sequence[int]) -> None:
     if 2 in stages and fits and not Path(fits).is_dir():
         raise FileNotFoundError(f"reconstruct.fits: {fits}: no such folder, expected another run's stage 02")
     for training in (config.trainings or [{}]) if 6 in stages else ():
-        start = training.get("start_from", config.train.start_from)
+        start = training.get("init_weights", config.train.init_weights)
         if start and not Path(start).is_file():
-            raise FileNotFoundError(f"train.start_from: {start}: no such file, expected weights (.safetensors with its .json)")
+            raise FileNotFoundError(f"train.init_weights: {start}: no such file, expected weights (.safetensors)")
     if 6 in stages and "dornet_nyu" in config.train.baselines:
         dornet_weights(config)

@@ -25,6 +25,7 @@ METHODS = {
     "splathead_long": ("A", 0.38), "splathead_long_guided": ("B", 0.33),
     "splathead_longest": ("A", 0.35), "splathead_longest_guided": ("B", 0.29),
     "splathead_mix_longer": ("A", 0.36), "splathead_mix_longer_guided": ("B", 0.3),
+    "splathead_around_tuned": ("A", 0.37), "splathead_around_tuned_guided": ("B", 0.3),
     "splathead_norgb_guided": ("B", 0.41), "splathead_bicubic_guided": ("B", 0.42), "splathead_code_range_guided": ("B", 0.43),
 }  # fmt: skip
 """method -> (track, made-up RMSE in mm)"""
@@ -37,11 +38,13 @@ PARAMETERS = {
     "splathead_long": 3_070_267, "splathead_long_guided": 3_070_267,
     "splathead_longest": 3_070_267, "splathead_longest_guided": 3_070_267,
     "splathead_mix_longer": 3_070_267, "splathead_mix_longer_guided": 3_070_267,
+    "splathead_around_tuned": 3_070_267, "splathead_around_tuned_guided": 3_070_267,
     "splathead_norgb_guided": 3_068_539, "splathead_bicubic_guided": 3_070_267, "splathead_code_range_guided": 3_070_267,
 }  # fmt: skip
 REFERENCES = (
     "bilinear", "bicubic", "bilinear_offset", "unet", "srresnet", "unet_guided", "unet_shape", "unet_guided_shape", "unet_long",
     "unet_longest", "unet_guided_longest", "splathead", "splathead_guided", "splathead_longest", "splathead_longest_guided",
+    "splathead_mix_longer_guided",
 )  # fmt: skip
 DEGRADATIONS = ("bicubic", "bicubic_noise", "bicubic_8bit", "16bit", "8bit", "bicubic_antialiased", "area")
 BUDGET = (
@@ -237,6 +240,8 @@ def _around(maker: _Maker) -> None:
     for fit in FITS:
         for method, error in _methods("surface"):
             maker.pixels(1.5 * error, **INTERIOR | method, experiment="main", fit=fit, target="surface")
+        pair = {"method": "splathead_around_tuned_guided", "track": "B", "method_b": "splathead_mix_longer_guided"}
+        maker.add("psnr", "dB", 2.0, **INTERIOR | pair, experiment="main", fit=fit, target="surface")
 
 
 def _long_training(maker: _Maker) -> None:

@@ -30,17 +30,17 @@ def test_missing_splats_and_weights_are_named(monkeypatch, tmp_path):
     check_inputs(config, [1, 6])
 
 
-def test_missing_weights_to_start_from_are_named(tmp_path):
+def test_missing_initial_weights_are_named(tmp_path):
     there, missing = tmp_path / "there.safetensors", tmp_path / "missing.safetensors"
     there.write_bytes(b"x")
-    config = Config(train=TrainConfig(start_from=str(there)), trainings=[{"method": "a"}, {"start_from": str(missing)}])
-    with pytest.raises(FileNotFoundError, match=r"train\.start_from: .*missing\.safetensors: no such file, expected weights"):
+    config = Config(train=TrainConfig(init_weights=str(there)), trainings=[{"method": "a"}, {"init_weights": str(missing)}])
+    with pytest.raises(FileNotFoundError, match=r"train\.init_weights: .*missing\.safetensors: no such file, expected weights"):
         check_inputs(config, [6])
     check_inputs(config, [5, 7])
     config.trainings.pop()
     check_inputs(config, [6])
     with pytest.raises(FileNotFoundError, match=r"missing\.safetensors"):
-        check_inputs(Config(train=TrainConfig(start_from=str(missing))), [6])
+        check_inputs(Config(train=TrainConfig(init_weights=str(missing))), [6])
 
 
 def test_the_default_run_needs_nothing():

@@ -120,8 +120,8 @@ def test_what_is_seen_from_all_around_is_the_studys_heads_and_the_training_that_
     same = {key: getattr(train, key) for key in ("method", "baselines", "multiview", "interval", "val_views", "fits")}
     assert train == replace(expected, **same)
     on = tuned.config.train
-    assert on == replace(train, method=on.method, start_from=on.start_from, learning_rate=on.learning_rate)
-    assert on.start_from == f"runs/paper/06_train_depth_sr/{ships.name}/model_fp16.safetensors"
+    assert on == replace(train, method=on.method, init_weights=on.init_weights, learning_rate=on.learning_rate)
+    assert on.init_weights == f"runs/paper/06_train_depth_sr/{ships.name}/model_fp16.safetensors"
     assert config.reconstruct.fit.presets == expected.fits
     for yaw, elevation in DIRECTIONS[:8]:  # each view of the tool has one nearby
         assert min(abs(yaw - other) for other in config.subjects.map_yaws) <= 15

@@ -339,7 +339,7 @@ def started(config) -> Config:
     config.trainings = [first]
     depth_sr.run_stage(config)
     weights = stage_folder(config, 6) / "first-surface" / "model.safetensors"
-    config.trainings = [first, {"method": "on", "start_from": str(weights), "learning_rate": 1e-30}]
+    config.trainings = [first, {"method": "on", "init_weights": str(weights), "learning_rate": 1e-30}]
     return config
 
 
@@ -349,11 +349,11 @@ def test_a_training_starts_from_given_weights_wherever_they_lie(started, tmp_pat
     (first, info), (on, described) = (load_weights(folder / f"{name}-surface/model.safetensors") for name in ("first", "on"))
     learnt = [name for name in first if name.endswith((".weight", ".bias"))]  # running statistics move with the data
     assert first.keys() == on.keys() and all(torch.equal(first[name], on[name]) for name in learnt)
-    assert described["settings"]["start_from"] == info["sha256"] and "start_from" not in info["settings"]
+    assert described["settings"]["init_weights"] == info["sha256"] and "init_weights" not in info["settings"]
 
     for suffix in (".safetensors", ".json"):
         shutil.copy(folder / f"first-surface/model{suffix}", tmp_path / f"moved{suffix}")
-    started.trainings[1]["start_from"] = str(tmp_path / "moved.safetensors")
+    started.trainings[1]["init_weights"] = str(tmp_path / "moved.safetensors")
     (job,) = (job for job in study_jobs(started, folder) if job.method == "on")
     record = json.loads((job.folder / "stage.json").read_text())
     depth_sr.run_stage(started)
@@ -367,9 +367,9 @@ def test_a_training_starts_from_given_weights_wherever_they_lie(started, tmp_pat
     assert all(torch.equal(doubled[name], 2 * first[name]) for name in learnt)
 
 
-def test_weights_of_another_network_to_start_from_are_named(started):
+def test_initial_weights_of_another_network_are_named(started):
     started.trainings[1]["model"] = {"base_ch": 8}
-    with pytest.raises(ValueError, match=r"train\.start_from: .*\.safetensors: weights of another.*\(base_ch 4, expected 8\)"):
+    with pytest.raises(ValueError, match=r"train\.init_weights: .*: weights of another network \(base_ch 4, expected 8\)"):
         depth_sr.run_stage(started)
 
 

@@ -227,8 +227,8 @@ def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Samp
     architecture = architecture_for(settings.model, scale=train.scale, target=settings.target)
     torch.manual_seed(config.seed)
     network = create_network(name, architecture)
-    if settings.start_from:
-        _start_from(network, architecture_to_dict(name, architecture), Path(settings.start_from))
+    if settings.init_weights:
+        _load_initial_weights(network, architecture_to_dict(name, architecture), Path(settings.init_weights))
     trainer = Trainer(network, train, val, settings, job.folder, accelerator=accelerator, seed=config.seed)
     report = trainer.run()
     if part:
@@ -236,14 +236,14 @@ def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Samp
         part.close()
 
 
-def _start_from(network: torch.nn.Module, architecture: dict, path: Path) -> None:
+def _load_initial_weights(network: torch.nn.Module, architecture: dict, path: Path) -> None:
     """Load the weights that training starts from; ValueError for those of another network."""
     weights, info = load_weights(path)
     found = architecture_to_dict(*architecture_from_dict(info["architecture"]))
     differing = [key for key in sorted({*found, *architecture}) if found.get(key) != architecture.get(key)]
     if differing:
         what = ", ".join(f"{key} {found.get(key)!r}, expected {architecture.get(key)!r}" for key in differing)
-        raise ValueError(f"train.start_from: {path}: weights of another network ({what})")
+        raise ValueError(f"train.init_weights: {path}: weights of another network ({what})")
     network.load_state_dict(weights)
 
 

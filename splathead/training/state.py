@@ -28,13 +28,13 @@ class TrainingError(RuntimeError):
 def training_settings(settings: TrainConfig) -> dict:
     """The settings that determine the trained weights: TrainConfig without its runtime fields.
 
-    ``fits`` and ``start_from`` (as the SHA-256 of the weights, wherever they lie) are there only where they are not empty:
+    ``fits`` and ``init_weights`` (as the SHA-256 of the weights, wherever they lie) are there only where they are not empty:
     trainings from before there was a choice stay finished.
     """
     found = {name: value for name, value in asdict(settings).items() if name not in RUNTIME_SETTINGS}
-    if settings.start_from:
-        found["start_from"] = load_weights(Path(settings.start_from))[1]["sha256"]
-    return {name: value for name, value in found.items() if value or name not in ("fits", "start_from")}
+    if settings.init_weights:
+        found["init_weights"] = load_weights(Path(settings.init_weights))[1]["sha256"]
+    return {name: value for name, value in found.items() if value or name not in ("fits", "init_weights")}
 
 
 @dataclass
