@@ -246,8 +246,11 @@ def _prediction_part(run: _Run, predictor: Predictor, jobs: int) -> Stage:
 def _training_line(job: TrainingJob) -> str:
     info = json.loads((job.folder / MODEL_NAME).read_text())
     line = f"{STAGE}: {job.name} ({info['parameters']:,} parameters, target {info['target']}, {info['lr_input']} input): "
+    initial = info["settings"].get("init_weights", "")
+    line += f"from weights {initial[:16]}, " if initial else ""
     line += f"{info['epochs_done']} epochs in {info['seconds']:.0f} s"
     line += "" if info["complete"] else f" (ended by train.max_seconds after {info['steps_done']} of {info['steps']} steps)"
     if info["val_rmse_mm"] is not None:
         line += f", interior RMSE {info['val_rmse_mm']:.3f} mm on val (epoch {info['best_epoch']})"
+        line += f", {info['initial_rmse_mm']:.3f} before" if initial else ""
     return f"{line}; weights in {job.folder / WEIGHTS_NAME}"

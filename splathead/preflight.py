@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from splathead.config import Config
+from splathead.config import Config, TrainConfig, build_section
 
 DORNET_VARIABLE = "SPLATHEAD_DORNET"
 SOURCES = {
@@ -32,7 +32,8 @@ def dornet_weights(config: Config) -> Path:
 
 
 def check_inputs(config: Config, stages: Sequence[int]) -> None:
-    """Raise FileNotFoundError for the first thing that one of ``stages`` will miss: subjects, splats, weights."""
+    """Raise FileNotFoundError for the first thing that one of ``stages`` will miss: subjects, splats, weights; ValueError for
+    weights to start from that are damaged or of another network."""
     source, path = config.subjects.source, config.subjects.path
     downloaded = source == "photos" and path.startswith("kaggle:")
     if 1 in stages and source in SOURCES and not downloaded and not (path and Path(path).exists()):
@@ -43,9 +44,12 @@ def check_inputs(config: Config, stages: Sequence[int]) -> None:
     fits = config.reconstruct.fits
     if 2 in stages and fits and not Path(fits).is_dir():
         raise FileNotFoundError(f"reconstruct.fits: {fits}: no such folder, expected another run's stage 02")
-    for training in (config.trainings or [{}]) if 6 in stages else ():
-        start = training.get("init_weights", config.train.init_weights)
-        if start and not Path(start).is_file():
-            raise FileNotFoundError(f"train.init_weights: {start}: no such file, expected weights (.safetensors)")
+    for changes in (config.trainings or [{}]) if 6 in stages else ():
+        own = {key: value for key, value in changes.items() if key != "seed"}
+        train = build_section(TrainConfig, own, "trainings", base=config.train)
+        if train.init_weights:
+            from splathead.training.initial import initial_weights
+
+            initial_weights(train)
     if 6 in stages and "dornet_nyu" in config.train.baselines:
         dornet_weights(config)

@@ -46,6 +46,7 @@ def test_defaults_and_overrides(tmp_path):
         ("device: tpu", "device: 'tpu', expected one of auto, cpu, cuda"),
         ("pairs: {lr_mode: antialiased}", r"pairs\.lr_mode: 'antialiased' is not in render\.modes"),
         ("render: {lr_size: 300}", r"render\.lr_size: 300, expected a divisor"),
+        ("train: {weights: a, init_weights: b}", r"train\.weights 'a', train\.init_weights 'b', expected one of both"),
         ("subjects: {map_elevations: []}", r"subjects\.map_elevations: \[\], expected angles from -80 to 80 degrees"),
         ("subjects: {map_elevations: [0, 90]}", r"map_elevations: \[0\.0, 90\.0\], expected angles from -80 to 80"),
         ("subjects: {source: capture, map_elevations: [10]}", r"\[10\.0\] \(subjects\.source capture, .*expected \[0\]"),

@@ -141,7 +141,7 @@ def test_one_line_says_what_fills_in_and_what_does_not(head, monkeypatch, outsid
 
 @pytest.mark.parametrize(
     ("kept", "views", "expected"),
-    [(1, 1, False), (1, 2, True), (2, 2, False), (1, 8, True), (2, 8, False), (3, 16, True), (4, 16, False), (8, 8, False)],
+    [(1, 1, False), (1, 2, True), (2, 2, False), (1, 8, True), (2, 8, True), (3, 8, False), (5, 16, True), (6, 16, False)],
 )
 def test_a_head_is_good_from_the_front_only_when_next_to_nothing_else_is_fit(kept, views, expected):
     assert is_front_only(kept, views) is expected

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from splathead.config import Config, ReconstructConfig, SubjectsConfig, TrainConfig
+from splathead.config import Config, ModelConfig, ReconstructConfig, SubjectsConfig, TrainConfig
 from splathead.preflight import DORNET_VARIABLE, check_inputs
+from splathead.shipped import surface_weights
 
 
 @pytest.mark.parametrize("path", ["", "nowhere/ict"])
@@ -31,16 +34,21 @@ def test_missing_splats_and_weights_are_named(monkeypatch, tmp_path):
 
 
 def test_missing_initial_weights_are_named(tmp_path):
-    there, missing = tmp_path / "there.safetensors", tmp_path / "missing.safetensors"
-    there.write_bytes(b"x")
-    config = Config(train=TrainConfig(init_weights=str(there)), trainings=[{"method": "a"}, {"init_weights": str(missing)}])
-    with pytest.raises(FileNotFoundError, match=r"train\.init_weights: .*missing\.safetensors: no such file, expected weights"):
+    there, missing = surface_weights(), tmp_path / "missing.safetensors"
+    ours = ModelConfig(name="splathead", base="limited", range_mm=140.0)
+    train = TrainConfig(model=ours, init_weights=str(there))
+    config = Config(train=train, trainings=[{"method": "a", "seed": 1}, {"init_weights": str(missing)}])
+    with pytest.raises(FileNotFoundError, match=r"train\.init_weights: .*missing\.safetensors: no such file; weights are"):
         check_inputs(config, [6])
     check_inputs(config, [5, 7])
     config.trainings.pop()
     check_inputs(config, [6])
     with pytest.raises(FileNotFoundError, match=r"missing\.safetensors"):
-        check_inputs(Config(train=TrainConfig(init_weights=str(missing))), [6])
+        check_inputs(Config(train=replace(train, init_weights=str(missing))), [6])
+    with pytest.raises(ValueError, match=r"train\.init_weights: .*another network \(name 'splathead', expected 'unet'\)"):
+        check_inputs(Config(train=TrainConfig(init_weights=str(there))), [6])
+    with pytest.raises(ValueError, match=r"train\.init_weights: .*another network \(range_mm 140\.0, expected 0\.0\)"):
+        check_inputs(Config(train=replace(train, model=replace(ours, range_mm=0.0))), [6])
 
 
 def test_the_default_run_needs_nothing():

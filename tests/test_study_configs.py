@@ -106,7 +106,7 @@ def test_the_published_schedule_runs_on_the_studys_heads():
         assert getattr(train, key) == getattr(published.train, key), key
 
 
-def test_what_is_seen_from_all_around_is_the_studys_heads_and_the_training_that_of_what_ships():
+def test_what_is_seen_from_all_around_is_the_studys_heads_and_the_training_that_of_its_longest_mixture():
     paper, config = study_config("paper"), study_config("paper_around")
     angles = {"map_yaws": config.subjects.map_yaws, "map_elevations": config.subjects.map_elevations}
     assert replace(paper.subjects, **angles) == config.subjects and config.seed == paper.seed
@@ -115,13 +115,13 @@ def test_what_is_seen_from_all_around_is_the_studys_heads_and_the_training_that_
     assert replace(config.reconstruct.fit, presets=paper.reconstruct.fit.presets) == paper.reconstruct.fit
     assert config.reconstruct.fits == "runs/paper/02_reconstruct_gaussians"
     scratch, tuned = study_jobs(config, Path("runs"))
-    (ships,) = (job for job in study_jobs(paper, Path("runs")) if job.method == "splathead_mix_longer")
-    train, expected = scratch.config.train, ships.config.train
+    (longest,) = (job for job in study_jobs(paper, Path("runs")) if job.method == "splathead_mix_longer")
+    train, expected = scratch.config.train, longest.config.train
     same = {key: getattr(train, key) for key in ("method", "baselines", "multiview", "interval", "val_views", "fits")}
     assert train == replace(expected, **same)
     on = tuned.config.train
     assert on == replace(train, method=on.method, init_weights=on.init_weights, learning_rate=on.learning_rate)
-    assert on.init_weights == f"runs/paper/06_train_depth_sr/{ships.name}/model_fp16.safetensors"
+    assert on.init_weights == f"runs/paper/06_train_depth_sr/{longest.name}/model_fp16.safetensors"
     assert config.reconstruct.fit.presets == expected.fits
     for yaw, elevation in DIRECTIONS[:8]:  # each view of the tool has one nearby
         assert min(abs(yaw - other) for other in config.subjects.map_yaws) <= 15

@@ -344,12 +344,14 @@ def started(config) -> Config:
 
 
 def test_a_training_starts_from_given_weights_wherever_they_lie(started, tmp_path):
-    depth_sr.run_stage(started)
+    lines = depth_sr.run_stage(started)
     folder = stage_folder(started, 6)
     (first, info), (on, described) = (load_weights(folder / f"{name}-surface/model.safetensors") for name in ("first", "on"))
     learnt = [name for name in first if name.endswith((".weight", ".bias"))]  # running statistics move with the data
     assert first.keys() == on.keys() and all(torch.equal(first[name], on[name]) for name in learnt)
     assert described["settings"]["init_weights"] == info["sha256"] and "init_weights" not in info["settings"]
+    assert described["initial_rmse_mm"] == pytest.approx(info["val_rmse_mm"]) and info["initial_rmse_mm"] is None
+    assert any(f"from weights {info['sha256'][:16]}" in line and f"{info['val_rmse_mm']:.3f} before" in line for line in lines)
 
     for suffix in (".safetensors", ".json"):
         shutil.copy(folder / f"first-surface/model{suffix}", tmp_path / f"moved{suffix}")
@@ -367,10 +369,21 @@ def test_a_training_starts_from_given_weights_wherever_they_lie(started, tmp_pat
     assert all(torch.equal(doubled[name], 2 * first[name]) for name in learnt)
 
 
+def test_initial_weights_that_training_makes_worse_are_kept(started):
+    started.trainings[1]["learning_rate"] = 0.5
+    depth_sr.run_stage(started)
+    folder = stage_folder(started, 6)
+    (first, _), (on, described) = (load_weights(folder / f"{name}-surface/model.safetensors") for name in ("first", "on"))
+    assert described["best_epoch"] == 0 and described["val_rmse_mm"] == described["initial_rmse_mm"]
+    assert all(torch.equal(first[name], on[name]) for name in first)
+
+
 def test_initial_weights_of_another_network_are_named(started):
     started.trainings[1]["model"] = {"base_ch": 8}
+    started.trainings.insert(1, {"method": "between", "target": "surface"})
     with pytest.raises(ValueError, match=r"train\.init_weights: .*: weights of another network \(base_ch 4, expected 8\)"):
         depth_sr.run_stage(started)
+    assert not (stage_folder(started, 6) / "between-surface").exists()  # nothing is trained before this is known
 
 
 def test_unknown_fits_are_named_before_anything_is_trained(two_fits):

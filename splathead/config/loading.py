@@ -154,6 +154,11 @@ def _check_training(config: Config, source: str) -> None:
             f"{source}: train.model.normal_head {head} of {train.model.name}, train.normal_target {normals!r}, "
             "expected both or neither, and the unet"
         )
+    if train.weights and train.init_weights:
+        raise ConfigError(
+            f"{source}: train.weights {train.weights!r}, train.init_weights {train.init_weights!r}, expected one of both: "
+            "weights are applied, training starts from init_weights"
+        )
     if not 0 <= train.interval.max_violation <= 1:
         raise ConfigError(f"{source}: train.interval.max_violation: {train.interval.max_violation}, expected 0 to 1")
     if not 0 <= train.full_frame_share <= 1 or train.steps < 0:

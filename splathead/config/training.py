@@ -60,7 +60,8 @@ class TrainConfig:
     """low-resolution input: <n>bit (the rendered map with n = 2 to 16 bits) or a degradation of the high-resolution
     render (bicubic, bicubic_noise, bicubic_8bit, area, area_8bit, bicubic_antialiased, ...)"""
     init_weights: str = ""
-    """weights (.safetensors with its .json) of the same network that training starts from; empty = from random ones"""
+    """weights (.safetensors with its .json) of the same network that training starts from, which a later run of the stage needs
+    again; empty = random ones"""
     fits: list[str] = field(default_factory=list)
     """fits (reconstruct.fit.presets, import, facelift) whose views are trained and validated on; empty = all"""
     normal_target: str = ""

@@ -23,9 +23,9 @@ from splathead.enhance.views import EnhancedView, enhance_views, fitting_cameras
 from splathead.fusion import DepthView
 from splathead.fusion.view_choice import choose_views, outside_views
 
-FEW = 1 / 4
-"""A head of which fewer views than this are fit for its mesh is good from the front only: a head made from one photo keeps the
-front alone, half a head more than half of its views (eval/LOG.md)"""
+FEW = 1 / 3
+"""A head of which no more views than this are fit for its mesh is good from the front only: a head made from one photo keeps
+the front and at most one of eight others, half a head more than half of its views (eval/LOG.md)"""
 FAN = ((10, 0), (-10, 0), (20, 0), (-20, 0), (30, 0), (-30, 0), (0, 15), (0, -15))
 """Yaw and elevation in degrees of the views near the front"""
 PRIORITY = 1e-4
@@ -88,7 +88,7 @@ def _advice(method: str) -> list[str]:
 
 def is_front_only(kept: int, views: int) -> bool:
     """Whether a head is good from the front only, as so few of its views are fit; who asked for one view gets one."""
-    return views > 1 and (kept == 1 or kept < FEW * views)
+    return views > 1 and (kept == 1 or kept <= FEW * views)
 
 
 def fan_cameras(head: Head, front: Camera) -> list[Camera]:

@@ -23,7 +23,8 @@ LONG, LONGEST = "_long", "_longest"
 """End the names of networks that differ from another in a longer schedule alone"""
 MORE_DATA = (OURS + LONGEST, OURS + "_mix", OURS + "_fits", OURS + "_mix_longer", OURS + "_around", OURS + "_around_tuned")
 """Each is compared with those before it: the first three differ in the data that they were trained on alone (one input, sixteen
-of them, more fits), the fourth from the mixture in its schedule alone, the last from the fourth in its views alone"""
+of them, more fits), the fourth from the mixture in its schedule alone, the fifth from the fourth in its views alone. The last
+is the fourth, trained further on the fifth's views"""
 COMPARED = ("bilinear_offset", "variational", "dornet_nyu")
 PAIRED_METRICS = {
     "rmse", "mae", "bias", "psnr", "ssim", "normal_error", "chamfer_l1", "hausdorff_95", "normal_consistency", "f_score",

@@ -18,24 +18,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from splathead.checkpoints import load_weights, save_weights
+from splathead.checkpoints import save_weights
 from splathead.config import Config, TrainConfig, build_section
 from splathead.guides import beside_input
 from splathead.maps.view_maps import NORMAL_TARGETS_FOLDER, PREPARED_NORMALS
-from splathead.models import (
-    architecture_for,
-    architecture_from_dict,
-    architecture_to_dict,
-    create_network,
-    network_guides,
-    parameter_count,
-)
+from splathead.models import architecture_for, architecture_to_dict, create_network, network_guides, parameter_count
 from splathead.results import ResultRow, device_name, git_state, write_results
 from splathead.samples import Sample, of_fits, stage_folder
 from splathead.stages import Stage, finished_fingerprint, read_record, safe_name, stage_fingerprint
 from splathead.time_limit import DEADLINE, TimeLimitReached
 from splathead.training.data import Crop
 from splathead.training.device import create_accelerator, inference_cost
+from splathead.training.initial import initial_weights
 from splathead.training.loading import DataKey, pair_set, share_pairs
 from splathead.training.spread import gpu_slots, spread
 from splathead.training.state import TrainingError, training_settings
@@ -167,7 +161,8 @@ def train_jobs(
     TimeLimitReached when time is up before all are done.
     """
     for job in jobs:
-        job_samples(job.config, samples)  # before hours of training: it may fail
+        job_samples(job.config, samples)  # before hours of training: these may fail
+        initial_weights(job.config.train)
     wanted = [job for job in jobs if force or not finished_part(job, upstream, samples)]
     for job in wanted:
         job_part(job, upstream, samples, force=force)  # clears what was trained from other inputs, also when time is up
@@ -228,23 +223,12 @@ def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Samp
     torch.manual_seed(config.seed)
     network = create_network(name, architecture)
     if settings.init_weights:
-        _load_initial_weights(network, architecture_to_dict(name, architecture), Path(settings.init_weights))
+        network.load_state_dict(initial_weights(settings, train.scale))
     trainer = Trainer(network, train, val, settings, job.folder, accelerator=accelerator, seed=config.seed)
     report = trainer.run()
     if part:
         export_training(job, part, trainer, report)
         part.close()
-
-
-def _load_initial_weights(network: torch.nn.Module, architecture: dict, path: Path) -> None:
-    """Load the weights that training starts from; ValueError for those of another network."""
-    weights, info = load_weights(path)
-    found = architecture_to_dict(*architecture_from_dict(info["architecture"]))
-    differing = [key for key in sorted({*found, *architecture}) if found.get(key) != architecture.get(key)]
-    if differing:
-        what = ", ".join(f"{key} {found.get(key)!r}, expected {architecture.get(key)!r}" for key in differing)
-        raise ValueError(f"train.init_weights: {path}: weights of another network ({what})")
-    network.load_state_dict(weights)
 
 
 def export_training(job: TrainingJob, part: Stage, trainer: Trainer, report: TrainingReport) -> None:

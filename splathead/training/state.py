@@ -55,6 +55,8 @@ class Progress:
     loss_count: int = 0
     best_epoch: int = 0
     best_rmse_mm: float | None = None
+    initial_rmse_mm: float | None = None
+    """of the weights that training starts from, where these were given"""
     log: list[dict] = field(default_factory=list)
     """one row per finished epoch"""
 

@@ -55,6 +55,8 @@ class TrainingReport:
     best_epoch: int
     val_rmse_mm: float | None
     """interior RMSE of the kept weights on the validation views; None without validation views"""
+    initial_rmse_mm: float | None
+    """that of given weights that training started from"""
     seconds: float
     images_per_second: float
     peak_memory_mib: float
@@ -118,6 +120,8 @@ class Trainer:
                 log.info("resumed %s at optimiser step %d of %d", self.checkpoint_path, self.progress.step, self.total_steps)
             else:
                 torch.manual_seed(self.seed)
+                if self.settings.init_weights:  # which are kept where training makes them worse
+                    self.progress.initial_rmse_mm = self._validate()
             self.memory = MemoryWatch(self.settings, self.device, [pairs for pairs in (self.train, self.val) if pairs])
             self._lap_start, self._session_steps = time.perf_counter(), 0
             in_time = not self._time_is_up()
@@ -283,5 +287,6 @@ class Trainer:
         peak = max(p.peak_memory_mib, peak_memory_mib(self.device))
         done, complete = p.step // self.steps_per_epoch, p.step >= self.total_steps
         return TrainingReport(
-            complete, done, p.step, self.total_steps, p.best_epoch, p.best_rmse_mm, p.seconds, rate, peak, p.log
+            complete, done, p.step, self.total_steps, p.best_epoch, p.best_rmse_mm, p.initial_rmse_mm, p.seconds, rate, peak,
+            p.log,
         )
