@@ -127,7 +127,7 @@ def test_the_published_schedule_is_beside_the_short_one(study):
 
 def test_views_from_all_around_have_a_table_and_macros_of_their_own(study):
     table = {table.key: table for table in main_tables(study)}["around"]
-    assert [line.label for line in table.sections[1].lines][-1] == "SplatHead, mixture, then all around, 40,000 steps + guides"
+    assert [line.label for line in table.sections[1].lines][-1] == "SplatHead, mixture, then views all around + guides"
     place = {"method": "splathead", "metric": "rmse", "method_b": "", "fit": "vanilla", "views": "all", "zone": "interior"}
     (around,), (main,) = (rows.where(**place, target="surface").rows for rows in (study.around(), study.main))
     assert around.value > 1.3 * main.value

@@ -33,8 +33,8 @@ DIRECTIONS = (
     (90, 0), (-90, 0), (110, 20), (-110, 20), (180, 50),
 )  # fmt: skip
 """Yaw and elevation in degrees of the views, the most telling ones first: the face, the sides, the back, from below, above.
-Of the first eight three look down on the crown and two up under the jaw, which have larger holes otherwise (eval/LOG.md, 2026-11-29,
-and 2026-11-30)"""
+Of the first eight three look down on the crown and two up under the jaw, which have larger holes otherwise (eval/LOG.md,
+2026-11-29 and 2026-11-30)"""
 STEP_BACK = 1.1
 """Factor by which cameras move away until the head fits"""
 _one_gpu_render = threading.Lock()

@@ -165,7 +165,7 @@ def cost_figure(study: Study, target: str = "surface") -> Figure | None:
     if not methods:
         return None
     markers = _markers(methods)
-    figure, axes = new_figure(3.6 * len(panels), 3.5, len(panels))
+    figure, axes = new_figure(3.6 * len(panels), 4.4, len(panels))
     for axis, (costs, label) in zip(axes, panels):
         for method in (name for name in methods if (name,) in costs):
             _cost_points(axis, costs[(method,)], {fit: errors.get((method, fit)) for fit in FITS}, method, markers[method])
@@ -182,7 +182,7 @@ def cost_figure(study: Study, target: str = "surface") -> Figure | None:
     for fit in (name for name in FITS if any((method, name) in errors for method in methods)):
         face = "white" if fit == "vanilla" else LINE_COLOUR
         marks += axes[0].plot([], [], "o", color=face, mec=LINE_COLOUR, ms=5, mew=1.3, label=f"{fit} fit")
-    figure.legend(handles=marks, frameon=False, fontsize=SMALL, loc="outside lower center", ncols=4)
+    figure.legend(handles=marks, frameon=False, fontsize=SMALL, loc="outside lower center", ncols=3)
     return figure
 
 
