@@ -13,9 +13,12 @@ from conftest import REPOSITORY
 from splathead.config import Config, load_config
 from splathead.enhance.views import DIRECTIONS
 from splathead.models import network_guides
+from splathead.shipped import surface_weights
 from splathead.subjects.collect import plan_subjects
 from splathead.subjects.importer import find_splats, import_subject
+from splathead.training.initial import initial_weights
 from splathead.training.jobs import study_jobs
+from splathead.training.state import training_settings
 
 RUNS = {"paper_scan": "lee_perry_smith", "paper_capture": "facelift_sample", "paper_lam": "lam_heads"}
 """Configuration -> folder of its data below <shared>/data"""
@@ -126,6 +129,19 @@ def test_what_is_seen_from_all_around_is_the_studys_heads_and_the_training_that_
     for yaw, elevation in DIRECTIONS[:8]:  # each view of the tool has one nearby
         assert min(abs(yaw - other) for other in config.subjects.map_yaws) <= 15
         assert min(abs(elevation - other) for other in config.subjects.map_elevations) <= 15
+
+
+def test_the_shipped_network_is_trained_further_as_it_was_trained(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    config, around = study_config("finetune"), study_config("paper_around")
+    assert initial_weights(config.train)  # of this very network
+    shipped = json.loads(surface_weights().with_suffix(".json").read_text())
+    own, theirs = training_settings(config.train), shipped["settings"]
+    assert own["init_weights"] == shipped["sha256"]
+    differing = {key for key in {*own, *theirs} if own.get(key) != theirs.get(key)}
+    assert differing == {"init_weights", "steps", "validate_every", "learning_rate", "val_views"}
+    for key in ("map_yaws", "map_elevations", "fit_size", "fit_views", "init_points"):
+        assert getattr(config.subjects, key) == getattr(around.subjects, key)
 
 
 def test_fits_of_the_scan_are_several_subjects_of_one_person(shared_data):
