@@ -44,7 +44,7 @@ PARAMETERS = {
 REFERENCES = (
     "bilinear", "bicubic", "bilinear_offset", "unet", "srresnet", "unet_guided", "unet_shape", "unet_guided_shape", "unet_long",
     "unet_longest", "unet_guided_longest", "splathead", "splathead_guided", "splathead_longest", "splathead_longest_guided",
-    "splathead_mix_longer_guided",
+    "splathead_mix_longer", "splathead_mix_longer_guided",
 )  # fmt: skip
 DEGRADATIONS = ("bicubic", "bicubic_noise", "bicubic_8bit", "16bit", "8bit", "bicubic_antialiased", "area")
 BUDGET = (
