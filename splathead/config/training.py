@@ -69,7 +69,7 @@ class TrainConfig:
     normal_loss_weight: float = 0.05
     epochs: int = 100
     steps: int = 0
-    """train for this many optimiser steps instead of epochs"""
+    """train for this many optimiser steps, rounded up to a multiple of epochs, instead of whole passes over the data"""
     full_frame_share: float = 0.0
     """last part of the steps that sees full frames instead of crops, as many pixels in each step"""
     max_seconds: float = 0.0
