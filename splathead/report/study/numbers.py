@@ -102,6 +102,11 @@ def _of_row(name: str, row: ResultRow) -> Iterator[tuple[str, str]]:
         yield f"{name}Ci", escape_tex(f"[{', '.join(bounds)}]")
 
 
+def _methods(row: ResultRow) -> tuple[str, ...]:
+    """Words for whose value it is, of a difference for both."""
+    return (row.method, "minus", row.method_b) if row.method_b else (row.method,)
+
+
 def _main(study: Study) -> Iterator[tuple[str, str]]:
     places = {
         ("all", "interior"): "",
@@ -117,15 +122,13 @@ def _main(study: Study) -> Iterator[tuple[str, str]]:
         if row.metric == "f_score_auc" and not row.threshold.endswith("mm"):
             continue
         threshold = row.threshold if row.metric == "f_score" else ""
-        versus = ("minus", row.method_b) if row.method_b else ()
-        yield from _of_row(macro_name(row.metric, threshold, place, row.method, *versus, row.target, row.fit), row)
+        yield from _of_row(macro_name(row.metric, threshold, place, *_methods(row), row.target, row.fit), row)
 
 
 def _around(study: Study) -> Iterator[tuple[str, str]]:
     inside = study.around().where(metric=("rmse", "psnr", "normal_error"), views="all", zone="interior")
     for row in inside.rows:
-        versus = ("minus", row.method_b) if row.method_b else ()
-        yield from _of_row(macro_name("around", row.metric, row.method, *versus, row.fit), row)
+        yield from _of_row(macro_name("around", row.metric, *_methods(row), row.fit), row)
 
 
 def _budget(study: Study) -> Iterator[tuple[str, str]]:
