@@ -23,7 +23,7 @@ def initial_weights(settings: TrainConfig, scale: int = 0) -> dict[str, Tensor]:
         return {}
     try:
         weights, info = load_weights(Path(settings.init_weights))
-        found = architecture_to_dict(*architecture_from_dict(info["architecture"]))
+        found = architecture_to_dict(*architecture_from_dict(info.get("architecture", {})))
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"{KEY}: {error}") from error
     model = settings.model

@@ -222,8 +222,8 @@ def train_job(job: TrainingJob, part: Stage | None, samples: dict[str, list[Samp
     architecture = architecture_for(settings.model, scale=train.scale, target=settings.target)
     torch.manual_seed(config.seed)
     network = create_network(name, architecture)
-    if settings.init_weights:
-        network.load_state_dict(initial_weights(settings, train.scale))
+    if initial := initial_weights(settings, train.scale):
+        network.load_state_dict(initial)
     trainer = Trainer(network, train, val, settings, job.folder, accelerator=accelerator, seed=config.seed)
     report = trainer.run()
     if part:
